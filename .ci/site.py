@@ -3,9 +3,9 @@
 Both builds read the one _quarto.yml and give a page the same name: 03_metrics.ipynb becomes metrics.html. A broken
 link between pages ends the build with an error."""
 import argparse, html, os, re, sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-import smalldocs.site
+import smalldocs.layout, smalldocs.site
 from latex2mathml.converter import convert
 from nbdev.serve import proc_nbs
 from smalldocs.config import load
@@ -41,6 +41,13 @@ class Site(smalldocs.site.Site):
     def render_page(self, page):
         super().render_page(page)
         page.html, page.env['math'] = formula.sub(mathml, page.html), False
+
+class SiteNav(smalldocs.layout.SiteNav):
+    def glob(self, pattern):
+        "A leading slash keeps a pattern to the top folder, as in Quarto"
+        return [p for p in super().glob(pattern) if not (pattern.startswith('/') and p.src.parent.parts)]
+
+smalldocs.layout.SiteNav = SiteNav
 
 def build(out, force=False):
     "Write the site to `out`; returns the broken links"

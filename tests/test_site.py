@@ -1,5 +1,5 @@
 "The site in a browser: every page at two widths, every link, the search box, and the dark page."
-import functools, os, shutil, subprocess, sys, threading
+import functools, os, re, shutil, subprocess, sys, threading
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -140,3 +140,9 @@ def test_phone_reaches_every_page(site, address, browser):
     listed = {urljoin(page.url, a.get_attribute('href')) for a in page.query_selector_all('#quarto-sidebar a[href]')}
     assert {address + name for name in names(site)} <= listed
     page.close()
+
+def test_sidebar_lists_each_page_once(site):
+    "Modules under Modules, questions under Results"
+    bar = (site/'index.html').read_text(encoding='utf-8').split('id="quarto-sidebar"')[1].split('</nav>')[0]
+    links = [link for link in re.findall(r'href="([^"#]+)"', bar)]
+    assert len(links) == len(set(links)), f'listed twice: {sorted({x for x in links if links.count(x) > 1})}'
