@@ -63,6 +63,7 @@ class Results:
         _check_rows(self.rows, self.folder/'rows.jsonl')
         self.name, self.arms = self.rows[0]['study'], list(dict.fromkeys(r['arm'] for r in self.rows if r['role'] == 'arm'))
         self.study = read_toml(self.folder/'study.toml') if (self.folder/'study.toml').exists() else {}
+        self.known = {} # gaps and statistics, each computed once
 
     def sizes(self, *arms): # arms; all where none is named
         "Sizes that all the arms have, ascending"
@@ -94,6 +95,11 @@ def run_statistics(results, # `Results`
 
 # %% ../nbs/16_claims.ipynb #cell-019
 def _statistics(results, row, metric):
+    where = row['key'], metric
+    if where not in results.known: results.known[where] = _read_statistics(results, row, metric)
+    return results.known[where]
+
+def _read_statistics(results, row, metric):
     made = results.predictions(row)
     if metric not in made['statistics'] or metric not in row['metrics']:
         raise InputError(f'{_named(row)}: no statistics of {metric!r} beside its predictions (only {", ".join(made["statistics"])}).')
@@ -110,6 +116,8 @@ def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
         level=0.95, samples=1000, # of the interval
        ): # a `Gap` of metrics
     "score(a) - score(b) at a size over paired seeds; raises `InputError` where the seeds do not pair"
+    where = a, b, size, metric, level, samples
+    if where in results.known: return results.known[where]
     seeds_a, ids, stats_a = run_statistics(results, a, size, metric)
     baseline = b not in results.arms
     seeds_b, ids_b, stats_b = run_statistics(results, b, 0 if baseline else size, metric)
@@ -117,7 +125,7 @@ def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
     if seeds_a != seeds_b:
         raise InputError(f'{results.folder}, size {size}: {a} has seeds {seeds_a}, {b} has {seeds_b}. Run the study to its end, it goes on where it stopped.')
     align(ids, ids, ids_b, ids_b)
-    return gap_interval(stats_a, stats_b, metric, level, samples, ids=ids)
+    return results.known.setdefault(where, gap_interval(stats_a, stats_b, metric, level, samples, ids=ids))
 
 # %% ../nbs/16_claims.ipynb #cell-025
 def gaps(folder, # of results, or `Results`

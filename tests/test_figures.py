@@ -1,0 +1,46 @@
+"The report: complete, self-contained, the same bytes from the same rows, and safe against text in names."
+import html, re, shutil
+import pytest
+from regurgitation.claims import sentence
+from regurgitation.core import InputError
+from regurgitation.figures import report, results_table
+from test_claims import ARMS, make, without
+
+EVIL = 'Does <script>alert("1")</script> & co. lose?'
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    made = make(tmp_path_factory.mktemp('figures')/'r', ARMS)
+    (made/'study.toml').write_text(f'name = "quickstart"\nquestion = {EVIL!r}\ncorpus = "bible"\n')
+    return made
+
+def test_report_is_complete_and_self_contained(folder):
+    text = report(folder).read_text(encoding='utf-8')
+    assert html.escape(sentence(folder)) in text and html.escape(EVIL) in text and '<script' not in text
+    assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\((?!#)', text)
+    assert text.count('<svg') == 2 == text.count('role="img"') and 'currentColor' in text
+    assert 'regurgitation run quickstart' in text and 'prefers-color-scheme: dark' in text and 'width=device-width' in text
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids)) and set(re.findall(r'(?:url\(|href=")#([^")]+)', text)) <= set(ids)
+
+def test_same_rows_same_bytes(folder, tmp_path):
+    report(folder)
+    again = tmp_path/'again'
+    shutil.copytree(folder, again, ignore=shutil.ignore_patterns('figures', 'report.html'))
+    report(again)
+    names = ['report.html', *(f'figures/{f}.{s}' for f in ('learning_curves', 'gaps') for s in ('png', 'svg'))]
+    for name in names: assert (folder/name).read_bytes() == (again/name).read_bytes(), name
+
+def test_table_holds_baselines_first_and_the_signature(folder):
+    t = results_table(folder)
+    assert t['arm'][0] == 'copy' and list(dict.fromkeys(t['arm']))[1:] == list(ARMS) and 'BLEU x' in t.attrs['signature']
+    assert (t[t['pairs'] > 0].seeds == 3).all() and (t['±'] > 0).all()
+
+def test_report_of_one_seed_says_so(tmp_path):
+    text = report(make(tmp_path/'r', ARMS, seeds=(0,), sizes=(1000,))).read_text(encoding='utf-8')
+    assert 'holds for one seed only' in text and 'a single seed, so no band' in text
+
+def test_unfinished_study_has_no_report(tmp_path):
+    made = make(tmp_path/'r', ARMS, change=without(arm='half', size=2000, seed=2))
+    with pytest.raises(InputError, match='goes on where it stopped'): report(made)
+    assert not (made/'report.html').exists()
