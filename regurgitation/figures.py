@@ -175,7 +175,7 @@ h1 { font-size: 1.6rem; line-height: 1.2 } h2 { font-size: 1.15rem; margin-top: 
 figure { margin: 1.2rem 0 } svg { width: 100%; height: auto; max-width: 40rem } svg text { fill: currentColor }
 figcaption, .small { font-size: .85rem; opacity: .85 }
 .wide { overflow-x: auto; margin: .8rem 0 } table { border-collapse: collapse; font-size: .85rem } th, td { padding: .25rem .55rem; border-bottom: 1px solid var(--faint); text-align: right; white-space: nowrap }
-th:first-child, td:first-child, .words td { text-align: left } .words td { white-space: normal; min-width: 6rem }
+th:first-child, td:first-child, .words th, .words td { text-align: left } .words td { white-space: normal; min-width: 6rem }
 pre { overflow-x: auto; background: var(--soft); padding: .7rem; border-radius: .3rem; font-size: .8rem } code { overflow-wrap: anywhere }
 '''
 
@@ -219,7 +219,7 @@ def report(folder, # of results
         _figure_html(learning_curves(results, caption=False), 'curves', 'Learning curves', curve_caption(results)),
         _figure_html(gap_figure(results, caption=False), 'gaps', 'Gaps, real minus each arm', gap_caption(table, margin)),
         '<h2>Verdicts</h2><p class="small">By the rule of the register of claims, at the largest size that all arms have; p is adjusted by Holm within the page.</p>',
-        _table_html(claims.reset_index(), 'words'), _table_html(_judged_table(judged)),
+        _table_html(claims.reset_index()[['claim', 'verdict', 'short', 'note', 'contrasts']], 'words'), _table_html(_judged_table(judged)),
         '<h2>Scores</h2>', _table_html(scores), f'<p class="small"><code>{html.escape(scores.attrs["signature"]).replace(chr(10), "<br>")}</code></p>',
         '<p class="small">± is half the 95 % interval over seeds and test items. “last” is the last checkpoint; the others were chosen on the human development set.</p>',
         f'<h2>Do it again</h2><pre>{html.escape(redo(results))}</pre><p class="small">{html.escape(_made_with(results))}</p>']
