@@ -37,4 +37,4 @@ config.read(Path(__file__).parent.parent/'settings.ini', encoding='utf-8')
 cfg = config['DEFAULT']
 print('# The environment in which the committed results were made. Written by .ci/constraints.py; settings.ini keeps ranges.')
 for name, dist in sorted(closure(cfg['requirements'].split() + cfg['dev_requirements'].split()).items()):
-    if name != 'setuptools': print(pin(name, dist))
+    print(pin(name, dist))
