@@ -80,6 +80,12 @@ def test_every_internal_link_and_anchor_resolves(site):
             elif anchor and path in pages and unquote(anchor) not in pages[path].ids: broken.append(f'{name}: {link} leads to no such place on {path}')
     assert not broken, '\n'.join(broken)
 
+def test_code_shows_no_markup(site):
+    code = re.compile(r'<pre.*?</pre>', re.S)
+    raw = {f'{name}: {found}' for name in names(site) for block in code.findall((site/name).read_text(encoding='utf-8'))
+           for found in re.findall(r'\]\(https?:[^)]*\)', re.sub(r'<[^>]+>', '', block)) if published in found}
+    assert not raw, '\n'.join(sorted(raw))
+
 def test_pages_fetch_nothing_from_elsewhere(site):
     "A page must work with no network: styles, scripts, icons and formulas are all its own"
     foreign = {f'{name}: {src}' for name in names(site) for src in Elements((site/name).read_text(encoding='utf-8')).fetched
