@@ -1,0 +1,99 @@
+"A study killed at random moments, and study files that are wrong."
+import json, shutil, signal, subprocess, sys, time, os, random
+from dataclasses import replace
+from pathlib import Path
+import pytest, torch
+from regurgitation.core import InputError, Store, read_rows
+from regurgitation.studies import Data, baselines, kept_real, load_study, plan, run_study, training_set
+from tests.test_training import in_child, kill_until_done
+
+SMALL = dict(learner={'d_model': 32, 'vocab_size': 400, 'epochs': 1, 'precision': 'float32'}, sizes=[20, 40], seeds=[0])
+
+def study(): return replace(load_study('quickstart', limit=40), **SMALL)
+
+def run_here(out, store, workers):
+    torch.set_num_threads(1)
+    run_study(study(), out, Store(store), workers=workers)
+
+def rows_of(folder):
+    "What must be equal in two runs of a study: all but time and hardware"
+    rows = [{k: v for k, v in row.items() if k not in ('seconds', 'hardware')} for row in read_rows(folder/'rows.jsonl')]
+    return sorted(rows, key=lambda r: r['key'])
+
+@pytest.fixture(scope='module')
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('undisturbed')
+    child = in_child(run_here, folder/'out', folder/'store', 1)
+    child.join()
+    assert child.exitcode == 0
+    return folder/'out'
+
+def predictions(folder): return {p.name: p.read_bytes() for p in (folder/'predictions').iterdir() if not p.name.startswith('.')}
+
+def test_killed_study_has_the_same_rows(tmp_path, undisturbed):
+    killed = kill_until_done(run_here, (tmp_path/'out', tmp_path/'store', 1), 12, 2.5, 0)
+    print(f'{killed} kills')
+    assert killed >= 5
+    assert rows_of(tmp_path/'out') == rows_of(undisturbed)
+    assert predictions(tmp_path/'out') == predictions(undisturbed)
+
+def test_killed_command_leaves_no_worker_and_goes_on(tmp_path, undisturbed):
+    "The parent of two worker processes is killed; they leave; the same command completes the rows"
+    code = f'import tests.test_studies as t; t.run_here(__import__("pathlib").Path({str(tmp_path/"out")!r}), {str(tmp_path/"store")!r}, 2)'
+    command = [sys.executable, '-c', f'if __name__ == "__main__":\n    {code}']
+    for wait in (9, 14):
+        process = subprocess.Popen(command, cwd=Path(__file__).parents[1], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try: process.wait(wait)
+        except subprocess.TimeoutExpired: process.kill(); process.wait()
+    subprocess.run(command, cwd=Path(__file__).parents[1], check=True, timeout=300)
+    assert rows_of(tmp_path/'out') == rows_of(undisturbed)
+    for _ in range(100):
+        left = subprocess.run(['pgrep', '-f', str(tmp_path)], capture_output=True, text=True).stdout.split()
+        if not left: break
+        time.sleep(0.1)
+    assert not left
+
+def test_a_finished_study_and_its_committed_rows_cost_nothing(tmp_path, undisturbed):
+    shutil.copytree(undisturbed, tmp_path/'out')
+    s = study()
+    assert not any(plan(s, Data(s), tmp_path/'out'))
+    run_study(s, tmp_path/'out', Store(tmp_path/'empty'))
+    assert not (tmp_path/'empty'/'training').exists()
+
+def test_one_more_arm_costs_that_arm(undisturbed):
+    s = study()
+    more = replace(s, arms={**s.arms, 'quarter': {**s.arms['half'], 'real': 0.25}})
+    jobs = [j for phase in plan(more, Data(more), undisturbed) for j in phase if j[0] == 'student']
+    assert {j[1] for j in jobs} == {'quarter'} and len(jobs) == len(s.sizes)
+
+def test_arms_share_sources_and_sizes_are_nested(undisturbed):
+    s = study()
+    data = Data(s)
+    assert data.train(0, 20)['id'][:] == data.train(0, 40)['id'][:20]
+    assert data.train(0, 20)['id'][:] != data.train(1, 20)['id'][:]
+
+@pytest.mark.parametrize('share', [0, 0.1, 0.25, 0.5, 0.9, 1])
+def test_every_prefix_holds_the_share(share):
+    kept = kept_real(1000, share)
+    assert all(abs(sum(kept[:n]) - share*n) <= 1 for n in range(1, 1001))
+
+def test_sizes_can_continue_from_the_size_before(tmp_path):
+    s = replace(study(), continued=True, arms={'real': {}}, teachers={})
+    run_study(s, tmp_path/'out', Store(tmp_path/'store'), workers=1)
+    fresh = replace(s, continued=False)
+    run_study(fresh, tmp_path/'fresh', Store(tmp_path/'store'), workers=1)
+    by = lambda folder: {r['size']: r for r in rows_of(folder) if r['role'] == 'arm'}
+    assert by(tmp_path/'out')[20]['metrics'] == by(tmp_path/'fresh')[20]['metrics']
+    assert by(tmp_path/'out')[40]['dev_bits_per_byte'] != by(tmp_path/'fresh')[40]['dev_bits_per_byte']
+
+BAD = [('name = "x"\n', "no field 'arms'"), ('arms = {\n', 'not valid TOML'), ('colour = 1\n', "unknown field 'colour'"),
+       ('name="x"\nquestion="?"\nsizes=[2,1]\nseeds=[0]\narms={real={}}\n', 'must ascend'),
+       ('name="x"\nquestion="?"\nsizes=[]\nseeds=[0]\narms={real={}}\n', 'must not be empty'),
+       ('name="x"\nquestion="?"\nsizes=[1]\nseeds=[0]\narms={real={tacher="a"}}\n', "unknown field 'tacher'"),
+       ('name="x"\nquestion="?"\nsizes=[1]\nseeds=[0]\narms={real={real=1.5}}\n', 'share from 0 to 1'),
+       ('name="x"\nquestion="?"\nsizes=[1]\nseeds=[0]\ntask="translate"\narms={real={}}\n', 'translation')]
+
+@pytest.mark.parametrize('text,message', BAD)
+def test_a_wrong_study_file_says_what_is_wrong(tmp_path, text, message):
+    (tmp_path/'study.toml').write_text(text)
+    with pytest.raises(InputError, match=message): load_study(str(tmp_path/'study.toml'))

@@ -1,0 +1,92 @@
+"Training stopped at random moments, and training on two processes: the same weights."
+import json, multiprocessing as mp, os, random, signal, subprocess, sys
+from pathlib import Path
+import pytest, torch
+from safetensors.torch import load_file
+from regurgitation.core import read_rows, seed_for, shuffled
+from regurgitation.corpora import load_corpus
+from regurgitation.training import Recipe, epoch_batches, shard, train
+from regurgitation.transformer import Shape
+
+SHAPE, RECIPE = Shape(vocab_size=400, d_model=32), Recipe(epochs=6, tokens=512, precision='float32')
+forks = mp.get_context('forkserver')
+forks.set_forkserver_preload(['regurgitation.studies'])
+
+def small(n=48): return load_corpus('bible', split='train', n=n)
+
+def weights(folder, which='last'): return load_file(folder/which/'model.safetensors')
+
+def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+def train_here(folder, every):
+    torch.set_num_threads(1)
+    train(small(), small(16), folder, SHAPE, RECIPE, every=every)
+
+def in_child(target, *args):
+    child = forks.Process(target=target, args=args)
+    child.start()
+    return child
+
+def kill_until_done(target, args, kills, longest, seed):
+    "Start the target again and again, kill it with signal 9 after a random time, and let it end after so many kills"
+    rng, killed = random.Random(seed), 0
+    for _ in range(20*kills):
+        child = in_child(target, *args)
+        child.join(rng.uniform(0.05, longest) if killed < kills else None)
+        if child.exitcode is None:
+            os.kill(child.pid, signal.SIGKILL); child.join(); killed += 1
+        elif killed >= kills or child.exitcode == 0: break
+        assert child.exitcode in (0, -signal.SIGKILL), child.exitcode
+    assert child.exitcode == 0
+    return killed
+
+def test_killed_training_ends_in_the_same_weights(tmp_path):
+    child = in_child(train_here, tmp_path/'whole', 15.0)
+    child.join()
+    assert child.exitcode == 0
+    killed = sum(kill_until_done(train_here, (tmp_path/f'run{i}', 0.0), 7, 2.0, i) for i in range(3))
+    print(f'{killed} kills')
+    assert killed >= 12
+    for i in range(3):
+        for which in ('best', 'last'): assert same(weights(tmp_path/'whole', which), weights(tmp_path/f'run{i}', which))
+        assert (tmp_path/f'run{i}'/'history.json').read_text() == (tmp_path/'whole'/'history.json').read_text()
+        assert not (tmp_path/f'run{i}'/'checkpoint.safetensors').exists()
+
+def test_two_seeds_differ_and_one_seed_is_one_row(tmp_path):
+    torch.set_num_threads(1)
+    for name, seed in (('a', 0), ('b', 0), ('c', 1)): train(small(), small(16), tmp_path/name, SHAPE, Recipe(epochs=1, tokens=512), seed)
+    assert same(weights(tmp_path/'a'), weights(tmp_path/'b'))
+    assert not same(weights(tmp_path/'a'), weights(tmp_path/'c'))
+
+SCRIPT = '''
+import sys, torch
+from pathlib import Path
+from regurgitation.corpora import load_corpus
+from regurgitation.training import Recipe, train
+from regurgitation.transformer import Shape
+torch.set_num_threads(1)
+train(load_corpus('bible', split='train', n=48), load_corpus('bible', split='train', n=16), Path(sys.argv[1]),
+      Shape(vocab_size=400, d_model=32, dropout=0), Recipe(epochs=3, tokens=512, precision='float32'))
+'''
+
+def test_two_processes_make_the_same_steps_as_one(tmp_path):
+    "Under accelerate launch the pairs of each batch are shared out, so the weights agree up to rounding"
+    (tmp_path/'script.py').write_text(SCRIPT)
+    small()  # the corpus is unpacked once, before two processes ask for it
+    launch = [sys.executable, '-m', 'accelerate.commands.launch', '--cpu', '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no']
+    for n in (1, 2):
+        subprocess.run([*launch, '--num_processes', str(n), '--main_process_port', '0', str(tmp_path/'script.py'), str(tmp_path/f'on{n}')],
+                       check=True, timeout=300, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    one, two = weights(tmp_path/'on1'), weights(tmp_path/'on2')
+    assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one)
+    losses = [[e['train_nats_per_token'] for e in json.loads((tmp_path/f'on{n}'/'history.json').read_text())] for n in (1, 2)]
+    assert losses[0][0] != losses[1][0] and len(losses[0]) == 3  # rank 0 reports its own part
+    devs = [[e['dev_bits_per_byte'] for e in json.loads((tmp_path/f'on{n}'/'history.json').read_text())] for n in (1, 2)]
+    assert devs[0] == pytest.approx(devs[1], rel=1e-3)
+
+@pytest.mark.parametrize('world', [1, 2, 3, 8])
+def test_each_pair_once_in_an_epoch(world):
+    lengths = [(5 + i % 30, 6 + i % 27) for i in range(333)]
+    groups = epoch_batches(lengths, 512, 'seed', 0)
+    seen = [i for group in groups for rank in range(world) for part, weight in [shard(group, rank, world)] if weight for i in part]
+    assert sorted(seen) == list(range(333))
