@@ -12,7 +12,7 @@ from typing import Optional
 import typer
 from rich.console import Console
 from rich.table import Table
-from .core import InputError
+from .core import InputError, atomic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False,
                   help='What is a real, human-made training example worth once models can make examples too?')
@@ -60,10 +60,11 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
 
     Example: regurgitation run quickstart --out runs/first
     """
-    from regurgitation.studies import Data, load_study, plan, run_study
+    from regurgitation.studies import Data, load_study, plan, run_study, study_file
     if executor != 'local': raise InputError(f'executor {executor!r}: this version runs studies on this machine only (local).')
-    study = load_study(study, full, limit, seeds)
+    text, study = study_file(study).read_text(encoding='utf-8'), load_study(study, full, limit, seeds)
     out, workers, data = out or Path('runs')/study.name, workers or os.cpu_count(), Data(study)
+    with atomic(out/'study.toml') as part: part.write_text(text, encoding='utf-8')
     _describe(study, data, [j for phase in plan(study, data, out) for j in phase], workers)
     run_study(study, out, workers=workers)
     report(out)

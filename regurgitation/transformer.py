@@ -67,17 +67,16 @@ class Shape:
 # %% ../nbs/04_transformer.ipynb #cell-012
 def rotations(n, # positions
               width, # dimensions of a head
-             ) -> Tensor: # (2, n, width): cosines and sines
-    "Rotary position tables (Su et al. 2021, base 10,000)"
+             ) -> Tensor: # (n, width/2) complex numbers of length 1
+    "Rotary position table (Su et al. 2021, base 10,000)"
     angles = torch.outer(torch.arange(n).float(), 10000.0 ** (-torch.arange(0, width, 2)/width))
-    return torch.stack((angles.cos(), angles.sin())).repeat(1, 1, 2)
+    return torch.polar(torch.ones_like(angles), angles)
 
 def rotate(x, # (..., time, width)
-           table, # (2, time, width)
+           table, # (time, width/2) complex
           ) -> Tensor:
-    "Each pair of dimensions (i, i + width/2) turned by its position's angle"
-    a, b = x.chunk(2, -1)
-    return x*table[0] + torch.cat((-b, a), -1)*table[1]
+    "Neighbouring dimensions (2i, 2i+1), taken as a complex number, turned by their position's angle"
+    return torch.view_as_real(torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))*table).flatten(-2).to(x.dtype)
 
 # %% ../nbs/04_transformer.ipynb #cell-015
 class Attention(nn.Module):
@@ -98,8 +97,8 @@ class Attention(nn.Module):
             q = F.linear(x, self.qkv.weight[:d], self.qkv.bias[:d]).unflatten(-1, (self.heads, -1)).transpose(1, 2)
             k, v = memory
         else:
-            q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-            if table is not None: q, k = rotate(q, table), rotate(k, table)
+            qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+            q, k, v = (*rotate(qkv[:2], table), qkv[2]) if table is not None else qkv
             if cache is not None: k, v = cache.extend(self, k, v)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)
         return self.out(y.transpose(1, 2).reshape(b, t, d))
@@ -158,7 +157,7 @@ class Transformer(nn.Module):
         x, end = self.embedding(ids)*math.sqrt(self.shape.d_model), start + ids.shape[1]
         rotary = self.shape.positions == 'rotary'
         if not rotary: x = x + self.places.weight[start:end]
-        return self.dropout(x), self.table[:, start:end] if rotary else None
+        return self.dropout(x), self.table[start:end] if rotary else None
 
     def encode(self, source, # (batch, time) ids, padded with PAD at the end
               ): # (batch, time, d) vectors and the mask (batch, 1, 1, time), None where nothing is padded
