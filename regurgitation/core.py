@@ -85,7 +85,7 @@ def pool_fingerprint(pool, # a pool
                     ) -> str:
     "Name of a pool's contents and order: ids, sources, targets and references"
     h = hashlib.sha256()
-    for row in zip(*(pool[c] for c in COLUMNS[:4])): h.update(json.dumps(row, ensure_ascii=False).encode() + b'\n')
+    for row in zip(*(pool[c][:] for c in COLUMNS[:4])): h.update(json.dumps(row, ensure_ascii=False).encode() + b'\n')
     return h.hexdigest()[:16]
 
 # %% ../nbs/00_core.ipynb #cell-024

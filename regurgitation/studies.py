@@ -133,7 +133,7 @@ class Data:
         if s.teachers: splits['teacher'] = load('teacher')
         if s.sizes[-1] > len(splits['train']):
             raise InputError(f'study {s.name}: size {s.sizes[-1]:,}, and the training split of {s.corpus} has {len(splits["train"]):,} pairs. Lower the sizes.')
-        object.__setattr__(self, 'order', {id: i for i, id in enumerate(splits['train']['id'])})
+        object.__setattr__(self, 'order', {id: i for i, id in enumerate(splits['train']['id'][:])})
         object.__setattr__(self, 'splits', splits)
         object.__setattr__(self, 'names', {name: pool_fingerprint(pool) for name, pool in splits.items()})
 
@@ -142,8 +142,12 @@ class Data:
 
     def sources(self, seed): # what the generators write targets for: the seed's largest set, in the corpus' order
         pool = self.train(seed, self.study.sizes[-1])
-        places = [self.order[id] for id in pool['id']]
+        places = [self.order[id] for id in pool['id'][:]]
         return pool.select(sorted(range(len(pool)), key=places.__getitem__))
+
+    def sources_name(self, seed):
+        if seed not in self.names: self.names[seed] = pool_fingerprint(self.sources(seed))
+        return self.names[seed]
 
 def teacher_config(study, data, name) -> dict: # JSON value
     "What determines a teacher"
@@ -169,7 +173,7 @@ def generation_config(study, data, arm, seed) -> dict: # JSON value
     "What determines the targets that an arm's teacher writes for the sources of a seed"
     spec = study.arms[arm]
     decoding = {k: v for k, v in spec.items() if k in ('method', 'temperature', 'k', 'alpha')} | {'seed': seed}
-    return {'teacher': teacher_config(study, data, spec['teacher']), 'decoding': decoding, 'pool': pool_fingerprint(data.sources(seed))}
+    return {'teacher': teacher_config(study, data, spec['teacher']), 'decoding': decoding, 'pool': data.sources_name(seed)}
 
 def teacher_folder(study, data, name, store, bar=None) -> Path:
     "Folder of a trained teacher, trained now if it is not there"
@@ -209,7 +213,7 @@ def evaluate(hypotheses, # one text for each pair of the pool
              pool, # test pairs with references
             ) -> dict: # metric -> score and signature
     "Every metric of the hypotheses against the references"
-    scores = {name: metric(hypotheses, pool['references']) for name, metric in METRICS.items()}
+    scores = {name: metric(hypotheses, pool['references'][:]) for name, metric in METRICS.items()}
     return {name: {'score': round(s.score, 4), 'signature': s.signature} for name, s in scores.items()}
 
 def write_predictions(path, # .json.gz
@@ -229,8 +233,8 @@ def run_student(study, data, arm, size, seed, store, bar=None):
     folder, pool = student_folder(study, data, arm, size, seed, store, bar)
     history, test = json.loads((folder/'history.json').read_text()), data.splits['test']
     hypotheses = _hypotheses(folder, test, history)
-    real = sum(origin == 'human' for origin in pool['origin'])
-    tokens = sum(map(len, encode(load_translator(folder/'last')[1], pool['target'])))
+    real = sum(origin == 'human' for origin in pool['origin'][:])
+    tokens = sum(map(len, encode(load_translator(folder/'last')[1], pool['target'][:])))
     dev = [e['dev_bits_per_byte'] for e in history]
     return {'training_set': pool_fingerprint(pool), 'pairs_real': real, 'pairs_generated': len(pool) - real, 'target_tokens': tokens,
             'dev_bits_per_byte': min(dev), 'selected_epoch': dev.index(min(dev)), 'epochs': len(dev)}, hypotheses
@@ -375,7 +379,7 @@ def speed(study, # Study
     "Measured training speed of the study's learner on this machine, with one thread"
     shape, recipe = learner_of(study.learner)
     pool, threads = data.train(study.seeds[0], min(study.sizes[-1], 1000)), torch.get_num_threads()
-    encoded = Encoded(train_tokeniser([*pool['source'], *pool['target']], shape.vocab_size), pool)
+    encoded = Encoded(train_tokeniser(pool['source'][:] + pool['target'][:], shape.vocab_size), pool)
     model = Transformer(shape)
     torch.set_num_threads(1)
     groups, times = epoch_batches(encoded.lengths, recipe.tokens, 'speed')[:steps + 1], []

@@ -31,7 +31,7 @@ def load_task(name, # a key of `TASKS`
 
 # %% ../nbs/02_tasks.ipynb #cell-009
 def _with(pool, **columns):
-    return Dataset.from_dict({c: columns.get(c, list(pool[c])) for c in COLUMNS})
+    return Dataset.from_dict({c: columns.get(c, pool[c][:]) for c in COLUMNS})
 
 def strip_targets(pool, # a pool
                  ) -> Dataset: # same ids and sources; target, references, origin and provenance are empty
@@ -50,9 +50,9 @@ def replace_targets(pool, # the pool whose sources were given to the generator
     targets, provenance = list(targets), [provenance] * len(pool) if isinstance(provenance, str) else list(provenance)
     for what, found in (('targets', targets), ('provenances', provenance)):
         if len(found) != len(pool): raise InputError(f'{origin}: {len(found)} {what} for {len(pool)} sources. Generate one for each, in their order.')
-    for i, (asked, answered) in enumerate(zip(pool['id'], pool['id'] if ids is None else ids), 1):
+    for i, (asked, answered) in enumerate(zip(pool['id'][:], pool['id'][:] if ids is None else ids), 1):
         if asked != answered: raise InputError(f'{origin}, row {i}: the target answers {answered!r}, the source is {asked!r}. The rows have slipped: align them by id.')
     rows = [dict(id=id, source=s, target=t, references=[], origin=origin, provenance=p)
-            for id, s, t, p in zip(pool['id'], pool['source'], targets, provenance) if t and t.strip()]
+            for id, s, t, p in zip(pool['id'][:], pool['source'][:], targets, provenance) if t and t.strip()]
     if not rows: raise InputError(f'{origin}: all {len(targets)} targets are empty. Look at the prompt and at the length limit.')
     return make_pool(rows, origin)

@@ -109,9 +109,9 @@ class State:
 class Encoded:
     "A pool as token ids, ready to be batched"
     def __init__(self, tokeniser, pool):
-        self.source, self.target = encode(tokeniser, pool['source']), encode(tokeniser, pool['target'])
+        self.source, self.target = encode(tokeniser, pool['source'][:]), encode(tokeniser, pool['target'][:])
         self.lengths = np.array([(len(s), len(t)) for s, t in zip(self.source, self.target)])
-        self.bytes = sum(len(t.encode()) for t in pool['target'])
+        self.bytes = sum(len(t.encode()) for t in pool['target'][:])
 
     def batch(self, rows, device): return pad([self.source[i] for i in rows], device), pad([self.target[i] for i in rows], device)
 
@@ -157,7 +157,7 @@ def train(pool, # training pairs
 # %% ../nbs/05_training.ipynb #cell-026
 def _start(pool, shape, seed, init):
     if init: return load_translator(init)
-    tokeniser = train_tokeniser([*pool['source'], *pool['target']], shape.vocab_size)
+    tokeniser = train_tokeniser(pool['source'][:] + pool['target'][:], shape.vocab_size)
     torch.manual_seed(seed_for('weights', seed))
     return Transformer(Shape(**{**asdict(shape), 'vocab_size': tokeniser.get_vocab_size()})), tokeniser
 
