@@ -196,7 +196,8 @@ def bible_table(source='wyc', # version of the source side
     for version in (source, target): _check_version(version)
     made_by = [ALGORITHM, BIBLE_PARTS] + [installed_version(f'pythonbible-{v}') for v in (source, target)]
     path = default_store()/'corpora'/f'bible-{source}-{target}-{fingerprint(made_by)}.jsonl.gz'
-    try: return read_jsonl(path)
+    try:
+        if kept := read_jsonl(path): return kept
     except (InputError, EOFError, OSError, UnicodeDecodeError, zlib.error): pass # absent or torn: make it
     s, t = bible_verses(source), bible_verses(target)
     if source == 'wyc': s = english_numbers(s, t)

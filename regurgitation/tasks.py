@@ -9,7 +9,7 @@ __all__ = ['TASKS', 'Task', 'load_task', 'strip_targets', 'replace_targets']
 import difflib
 from dataclasses import dataclass
 from datasets import Dataset
-from .core import COLUMNS, InputError, make_pool, raises
+from .core import COLUMNS, InputError, make_pool
 
 # %% ../nbs/02_tasks.ipynb #cell-006
 @dataclass(frozen=True)
