@@ -95,5 +95,5 @@ def corpora(as_json: bool = typer.Option(False, '--json', help='Print JSON inste
     Example: regurgitation corpora
     """
     from regurgitation.corpora import corpora as known
-    rows = known().to_dict('records')
+    rows = known()
     print(json.dumps(rows, ensure_ascii=False, default=str)) if as_json else _print_table(rows)

@@ -92,7 +92,8 @@ def load_study(name, # a preset ('quickstart'), or the path of a TOML file
     if unknown: raise InputError(f'{path}: unknown field {sorted(unknown)[0]!r}. Known: {", ".join(Study.__dataclass_fields__)}.')
     missing = {'name', 'question', 'arms', 'sizes', 'seeds'} - set(settings)
     if missing: raise InputError(f'{path}: no field {sorted(missing)[0]!r}. A study needs name, question, arms, sizes and seeds.')
-    if full: settings |= settings.get('full', {})
+    more = settings.get('full', {}) if full else {}
+    settings |= {**more, 'arms': {**settings['arms'], **more.get('arms', {})}}
     return _limited(Study(**{**settings, 'full': {}}), limit, seeds)
 
 # %% ../nbs/14_studies.ipynb #cell-009

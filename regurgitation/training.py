@@ -22,9 +22,9 @@ from .transformer import Shape, Transformer, batches, encode, load_translator, p
 @dataclass(frozen=True)
 class Recipe:
     "How a Transformer is trained"
-    epochs: int = 10 # times that each pair is seen
-    tokens: int = 2048 # of a batch: pairs times the longest source and target in it, at most
-    lr: float = 2e-3 # highest learning rate
+    epochs: int = 8 # times that each pair is seen
+    tokens: int = 512 # of a batch: pairs times the longest source and target in it, at most
+    lr: float = 4e-3 # highest learning rate
     warmup: float = 0.1 # share of the training in which the rate rises; then it falls along a cosine
     clip: float = 1.0 # largest norm of the gradient
     weight_decay: float = 0.0
@@ -139,6 +139,7 @@ def train(pool, # training pairs
          ) -> list: # history: one dict for each epoch
     "Train a translator, or go on where a stopped call was; every process of an `accelerate launch` calls it alike"
     folder, accelerator, recipe = Path(folder), Accelerator(), recipe or Recipe()
+    if (folder/'history.json').exists(): return _finished(folder)
     model, tokeniser = _start(pool, shape or Shape(), seed, init)
     model.to(accelerator.device)
     optimiser = torch.optim.AdamW([flatten(model)], recipe.lr, (0.9, 0.98), 1e-9, recipe.weight_decay, fused=True)
@@ -173,8 +174,12 @@ def _finish(folder, state, tokeniser):
     save_translator(folder/'last', state.model, tokeniser)
     state.model.load_state_dict(state.best)
     save_translator(folder/'best', state.model, tokeniser)
-    (folder/'history.json').write_text(json.dumps(state.history))
+    with atomic(folder/'history.json') as part: part.write_text(json.dumps(state.history))
+    _finished(folder)
+
+def _finished(folder):
     (folder/'checkpoint.safetensors').unlink(missing_ok=True)
+    return json.loads((folder/'history.json').read_text())
 
 # %% ../nbs/05_training.ipynb #cell-028
 def _epoch(accelerator, model, state, data, recipe, seed, checkpoint, every, bar):

@@ -22,7 +22,7 @@ from .core import InputError, file_sha256, seed_for
 PAD, BOS, EOS = 0, 1, 2
 
 def train_tokeniser(texts, # strings: sources and targets of the training pool
-                    vocab_size=2000, # size of the joint vocabulary, 256 bytes and 3 marks included
+                    vocab_size=1000, # size of the joint vocabulary, 256 bytes and 3 marks included
                    ) -> Tokenizer:
     "A byte-level BPE tokeniser (Sennrich et al. 2016) learned from the texts; raises `InputError` where there are none"
     tokeniser = Tokenizer(models.BPE())
@@ -50,12 +50,12 @@ def decode(tokeniser, ids) -> list:
 @dataclass(frozen=True)
 class Shape:
     "Sizes of a Transformer"
-    vocab_size: int = 2000 # joint vocabulary
-    d_model: int = 128 # width
+    vocab_size: int = 1000 # joint vocabulary
+    d_model: int = 64 # width
     layers: int = 2 # of the encoder, and as many of the decoder
     heads: int = 0 # 0: one for each 32 dimensions
     ff: int = 0 # 0: twice the width
-    dropout: float = 0.1 # after each block and on the embeddings, 0 to 1
+    dropout: float = 0.0 # after each block and on the embeddings, 0 to 1; with few passes over few pairs none was best
     norm: str = 'pre' # before each block, or after it ('post')
     positions: str = 'rotary' # or 'learned', 512 of them
     label_smoothing: float = 0.1 # share of the target spread over the vocabulary, 0 to 1

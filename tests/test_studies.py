@@ -31,7 +31,7 @@ def undisturbed(tmp_path_factory):
 def predictions(folder): return {p.name: p.read_bytes() for p in (folder/'predictions').iterdir() if not p.name.startswith('.')}
 
 def test_killed_study_has_the_same_rows(tmp_path, undisturbed):
-    killed = kill_until_done(run_here, (tmp_path/'out', tmp_path/'store', 1), 12, 2.5, 0)
+    killed = kill_until_done(run_here, (tmp_path/'out', tmp_path/'store', 1), 12, 4.0, 0)
     print(f'{killed} kills')
     assert killed >= 5
     assert rows_of(tmp_path/'out') == rows_of(undisturbed)

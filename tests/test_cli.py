@@ -1,0 +1,83 @@
+"The command as a person meets it: a whole run in a terminal of 80 columns, its report, and what it says when something is wrong."
+import json, os, re, signal, subprocess, sys, time
+from pathlib import Path
+import pytest
+from regurgitation.core import read_rows
+
+COMMAND = [sys.executable, '-c', 'from regurgitation.cli import app; app()']
+
+def call(*args, store=None, **kwargs):
+    env = {**os.environ, 'COLUMNS': '80', 'NO_COLOR': '1', 'TERM': 'dumb'} | ({'REGURGITATION_STORE': str(store)} if store else {})
+    return subprocess.run([*COMMAND, *map(str, args)], capture_output=True, text=True, env=env, timeout=400, **kwargs)
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('quickstart')
+    done = call('run', 'quickstart', '--limit', 40, '--out', folder/'out', store=folder/'store')
+    assert done.returncode == 0, done.stderr
+    return folder, done
+
+def test_quickstart_makes_rows_figures_report_and_a_sentence(finished):
+    folder, done = finished
+    rows = read_rows(folder/'out'/'rows.jsonl')
+    assert {r['arm'] for r in rows} == {'real', 'greedy', 'sampling', 'half', 'copy', 'untrained', 'teacher:teacher'}
+    made = {str(p.relative_to(folder/'out')) for p in (folder/'out').rglob('*') if p.is_file()}
+    assert {'report.html', 'figures/gaps.svg', 'figures/gaps.png', 'figures/learning_curves.png', 'study.toml'} <= made
+    assert 'too weak to tell' in ' '.join(done.stdout.lower().split())
+    assert 'minutes' in done.stdout and 'pairs' in done.stderr
+
+def test_the_terminal_of_80_columns_is_enough(finished):
+    text = finished[1].stdout
+    assert all(len(line) <= 80 for line in text.splitlines() if '/' not in line)
+    assert 'BLEU' in text and 'copy' in text
+
+def test_a_second_run_makes_nothing(finished):
+    folder, _ = finished
+    before = (folder/'out'/'rows.jsonl').read_bytes()
+    again = call('run', 'quickstart', '--limit', 40, '--out', folder/'out', store=folder/'store')
+    assert again.returncode == 0 and 'all rows are there' in again.stdout
+    assert (folder/'out'/'rows.jsonl').read_bytes() == before
+
+def test_the_report_comes_again_from_rows_alone(finished, tmp_path):
+    folder, _ = finished
+    before = (folder/'out'/'report.html').read_bytes()
+    (folder/'out'/'report.html').unlink()
+    done = call('report', folder/'out', '--json', store=tmp_path/'nothing')
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found['sentence'] and found['verdicts']
+    assert (folder/'out'/'report.html').read_bytes() == before
+
+def test_an_interrupted_run_says_how_to_go_on(tmp_path):
+    process = subprocess.Popen([*COMMAND, 'run', 'quickstart', '--out', str(tmp_path/'out')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               env={**os.environ, 'REGURGITATION_STORE': str(tmp_path/'store')}, start_new_session=True)
+    assert 'rows to make' in process.stdout.readline()
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and 'run the same command to go on' in errors
+    assert 'Traceback' not in errors
+
+WRONG = [(['run', 'quikstart'], "no study 'quikstart'"), (['report', 'nowhere'], 'nowhere'), (['run', 'quickstart', '--executor', 'moon'], "executor 'moon'")]
+
+@pytest.mark.parametrize('args,message', WRONG)
+def test_a_wrong_call_is_told_in_one_message(args, message):
+    done = call(*args)
+    assert done.returncode == 2 and message in ' '.join(done.stderr.split())
+    assert 'Traceback' not in done.stderr
+
+def test_a_torn_row_is_named(finished, tmp_path):
+    folder, _ = finished
+    (tmp_path/'rows.jsonl').write_text((folder/'out'/'rows.jsonl').read_text().replace('{', '', 1))
+    done = call('report', tmp_path)
+    assert done.returncode == 2 and 'line 1' in done.stderr and 'mend or delete it' in ' '.join(done.stderr.split())
+
+def test_corpora_are_listed_with_licence_and_place():
+    done = call('corpora', '--json')
+    rows = json.loads(done.stdout)
+    assert any(r['name'] == 'bible' for r in rows) and all(r['licence'] and r['source'] for r in rows)
+    assert call('corpora').returncode == 0
+
+@pytest.mark.parametrize('command', ['run', 'report', 'corpora'])
+def test_help_has_an_example(command):
+    assert 'Example: regurgitation' in ' '.join(call(command, '--help').stdout.split())
