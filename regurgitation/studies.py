@@ -9,14 +9,14 @@ __all__ = ['STEPS', 'METRICS', 'Study', 'learner_of', 'study_file', 'load_study'
            'work_of', 'run_study', 'speed']
 
 # %% ../nbs/14_studies.ipynb #cell-004
-import difflib, gzip, json, multiprocessing as mp, os, threading, time
+import difflib, gzip, json, multiprocessing as mp, os, signal, threading, time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
 from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 import numpy as np, torch
-from datasets import Dataset, concatenate_datasets
+from datasets import Dataset
 try: import tomllib
 except ModuleNotFoundError: import tomli as tomllib
 from . import __version__
@@ -79,6 +79,7 @@ def study_file(name, # a preset, or the path of a TOML file
     if not path.is_file(): raise InputError(f'no study {name!r}: neither a file nor a preset. Presets: {", ".join(known)}.')
     return path
 
+# %% ../nbs/14_studies.ipynb #cell-010
 def load_study(name, # a preset ('quickstart'), or the path of a TOML file
                full=False, # with the changes of its table [full]
                limit=None, # at most so many pairs for each part of the data: a trial run
@@ -96,7 +97,7 @@ def load_study(name, # a preset ('quickstart'), or the path of a TOML file
     settings |= {**more, 'arms': {**settings['arms'], **more.get('arms', {})}}
     return _limited(Study(**{**settings, 'full': {}}), limit, seeds)
 
-# %% ../nbs/14_studies.ipynb #cell-009
+# %% ../nbs/14_studies.ipynb #cell-011
 def _limited(study, limit, seeds):
     if seeds: study = replace(study, seeds=study.seeds[:seeds])
     if not limit: return study
@@ -104,7 +105,7 @@ def _limited(study, limit, seeds):
     return replace(study, sizes=sorted({min(limit, s) for s in study.sizes}), teachers=teachers,
                    test_pairs=min(limit, study.test_pairs), dev_pairs=min(limit, study.dev_pairs))
 
-# %% ../nbs/14_studies.ipynb #cell-012
+# %% ../nbs/14_studies.ipynb #cell-015
 def kept_real(n, # pairs
               share, # 0 to 1
              ) -> list: # n booleans
@@ -123,7 +124,7 @@ def training_set(pool, # human pairs in the order of the seed
     rows = [row if real else made.get(row['id']) for row, real in zip(rows, kept_real(size, share))]
     return make_pool([r for r in rows if r], 'the training set')
 
-# %% ../nbs/14_studies.ipynb #cell-015
+# %% ../nbs/14_studies.ipynb #cell-018
 @dataclass(frozen=True)
 class Data:
     "The splits of a study's corpus and their fingerprints"
@@ -150,6 +151,7 @@ class Data:
         if seed not in self.names: self.names[seed] = pool_fingerprint(self.sources(seed))
         return self.names[seed]
 
+# %% ../nbs/14_studies.ipynb #cell-020
 def teacher_config(study, data, name) -> dict: # JSON value
     "What determines a teacher"
     settings = {**study.learner, **study.teachers[name]}
@@ -169,7 +171,7 @@ def run_config(study, data, arm, size, seed) -> dict: # JSON value
     return {'arm': spec, 'teacher': teacher and teacher_config(study, data, teacher), 'size': size, 'seed': seed, 'before': before,
             'train': data.names['train'], 'dev': data.names['dev'], 'test': data.names['test'], 'versions': [VERSIONS[k] for k in STEPS], **_learner_json(*settings)}
 
-# %% ../nbs/14_studies.ipynb #cell-017
+# %% ../nbs/14_studies.ipynb #cell-023
 def generation_config(study, data, arm, seed) -> dict: # JSON value
     "What determines the targets that an arm's teacher writes for the sources of a seed"
     spec = study.arms[arm]
@@ -184,6 +186,7 @@ def teacher_folder(study, data, name, store, bar=None) -> Path:
     make = lambda folder: train(pool, data.splits['dev'], folder, shape, replace(recipe, precision=config['recipe']['precision']), 0, bar=bar)
     return store.get('training', config, make)
 
+# %% ../nbs/14_studies.ipynb #cell-024
 def generated_pool(study, data, arm, seed, store, bar=None):
     "The sources of a seed with an arm's generated targets (a pool), or None for an arm of human targets alone"
     spec = study.arms[arm]
@@ -194,7 +197,7 @@ def generated_pool(study, data, arm, seed, store, bar=None):
         write_jsonl(folder/'pool.jsonl.gz', generator.generate(data.sources(seed), study.task, bar))
     return make_pool(read_jsonl(store.get('generation', config, make)/'pool.jsonl.gz'), f'arm {arm}')
 
-# %% ../nbs/14_studies.ipynb #cell-018
+# %% ../nbs/14_studies.ipynb #cell-025
 def student_folder(study, data, arm, size, seed, store, bar=None):
     "Folder of a trained student, and the pool that it was trained on"
     spec, (shape, recipe) = study.arms[arm], learner_of(study.learner)
@@ -207,7 +210,7 @@ def student_folder(study, data, arm, size, seed, store, bar=None):
     make = lambda folder: train(pool, data.splits['dev'], folder, shape, recipe, seed, init, bar=bar)
     return store.get('training', config, make), pool
 
-# %% ../nbs/14_studies.ipynb #cell-020
+# %% ../nbs/14_studies.ipynb #cell-027
 METRICS = {'bleu': bleu, 'chrf': chrf, 'ter': ter}
 
 def evaluate(hypotheses, # one text for each pair of the pool
@@ -217,6 +220,7 @@ def evaluate(hypotheses, # one text for each pair of the pool
     scores = {name: metric(hypotheses, pool['references'][:]) for name, metric in METRICS.items()}
     return {name: {'score': round(s.score, 4), 'signature': s.signature} for name, s in scores.items()}
 
+# %% ../nbs/14_studies.ipynb #cell-029
 def write_predictions(path, # .json.gz
                       hypotheses, # checkpoint -> texts
                       pool, # test pairs
@@ -228,7 +232,7 @@ def write_predictions(path, # .json.gz
     with atomic(path) as part, open(part, 'wb') as f, gzip.GzipFile('', 'wb', mtime=0, fileobj=f) as z:
         z.write(json.dumps(kept, ensure_ascii=False).encode())
 
-# %% ../nbs/14_studies.ipynb #cell-021
+# %% ../nbs/14_studies.ipynb #cell-030
 def run_student(study, data, arm, size, seed, store, bar=None):
     "Train and evaluate one student: its row without the common fields, and its hypotheses for each checkpoint"
     folder, pool = student_folder(study, data, arm, size, seed, store, bar)
@@ -246,7 +250,7 @@ def _hypotheses(folder, test, history=None):
     same = not dev or dev.index(min(dev)) == len(dev) - 1
     return {'selected': selected, 'last': selected if same else translate(*load_translator(folder/'last'), test['source'][:])}
 
-# %% ../nbs/14_studies.ipynb #cell-023
+# %% ../nbs/14_studies.ipynb #cell-032
 def run_baseline(study, data, name, store, bar=None):
     "The row and hypotheses of a baseline: copy, untrained, or teacher:NAME"
     test, nothing = data.splits['test'], {'pairs_real': 0, 'pairs_generated': 0, 'target_tokens': 0}
@@ -264,7 +268,7 @@ def baselines(study) -> list: # names
     "The trivial rows of a study"
     return ['copy', 'untrained', *(f'teacher:{name}' for name in study.teachers)]
 
-# %% ../nbs/14_studies.ipynb #cell-025
+# %% ../nbs/14_studies.ipynb #cell-034
 def job(study, # Study
         data, # its Data
         store, # Store
@@ -287,6 +291,7 @@ def job(study, # Study
         'config': key, 'key': key, 'seconds': round(time.perf_counter() - started, 1), 'hardware': hardware(),
         'version': __version__})
 
+# %% ../nbs/14_studies.ipynb #cell-035
 def job_key(study, data, kind, arm, size, seed) -> str:
     "Name of a row: what determines it"
     if kind == 'student': return fingerprint(run_config(study, data, arm, size, seed))
@@ -294,7 +299,7 @@ def job_key(study, data, kind, arm, size, seed) -> str:
     return fingerprint({'baseline': arm.split(':')[0], 'teacher': teacher, 'test': data.names['test'], 'learner': study.learner if arm == 'untrained' else None,
                         'versions': [VERSIONS[k] for k in STEPS]})
 
-# %% ../nbs/14_studies.ipynb #cell-027
+# %% ../nbs/14_studies.ipynb #cell-037
 def plan(study, # Study
          data, # its Data
          out, # folder of results
@@ -311,6 +316,7 @@ def plan(study, # Study
     return [[('teacher', t, 0, None) for t in teachers] + [j for j in students if j not in taught],
             [('generation', *which) for which in reversed(pools.values())], trivial + taught]
 
+# %% ../nbs/14_studies.ipynb #cell-038
 def work_of(study, data, job) -> int:
     "Pairs that pass through a model in a job: how long it takes, up to the speed"
     kind, name, size, _ = job
@@ -319,15 +325,18 @@ def work_of(study, data, job) -> int:
     if kind == 'generation': return study.sizes[-1]
     return learner_of(settings)[1].epochs*size
 
-# %% ../nbs/14_studies.ipynb #cell-029
+# %% ../nbs/14_studies.ipynb #cell-041
 class _Counter:
-    "A progress bar's `update`, across processes"
+    "A progress bar's `update`, across processes; below zero it means stop"
     def __init__(self, value): self.value = value
     def update(self, n):
-        with self.value.get_lock(): self.value.value += n
+        with self.value.get_lock():
+            if self.value.value < 0: raise KeyboardInterrupt
+            self.value.value += n
 
 def _worker(value, study, store, out):
     global _do
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     data, counter = Data(study), _Counter(value)
     _do = lambda kind, *which: job(study, data, store, out, kind, *which, bar=counter)
@@ -336,15 +345,14 @@ def _worker(value, study, store, out):
 
 def _in_worker(which): return _do(*which)
 
-# %% ../nbs/14_studies.ipynb #cell-030
+# %% ../nbs/14_studies.ipynb #cell-042
 def run_study(study, # Study
-              out, # folder for rows, predictions and the study file
+              out, # folder for rows and predictions
               store=None, # Store
-              workers=None, # processes; as many as there are cores where none is given
+              workers=None, # processes; as many as there are cores where none is given; 1 runs in this process
              ) -> Path: # out
     "Make every row of the study that is missing; stop it at any moment and call it again"
     out, store, data = Path(out), store or Store(), Data(study)
-    out.mkdir(parents=True, exist_ok=True)
     phases = plan(study, data, out)
     jobs = [j for phase in phases for j in phase]
     if not jobs: return out
@@ -355,24 +363,26 @@ def run_study(study, # Study
         else: _in_processes(study, store, out, phases, workers or os.cpu_count(), bar)
     return out
 
+# %% ../nbs/14_studies.ipynb #cell-043
 def _in_processes(study, store, out, phases, workers, bar):
     context = mp.get_context('forkserver' if 'forkserver' in mp.get_all_start_methods() else 'spawn')
     if context.get_start_method() == 'forkserver': context.set_forkserver_preload(['regurgitation.studies'])
     count = context.Value('q', 0)
     with ProcessPoolExecutor(workers, context, _worker, (count, study, store, out)) as pool:
-        for phase in phases: _run_phase(pool, [pool.submit(_in_worker, j) for j in phase], count, bar)
+        try:
+            for phase in phases: _wait_for([pool.submit(_in_worker, j) for j in phase], count, bar)
+        except BaseException:
+            count.value = -2**62
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
-def _run_phase(pool, left, count, bar):
-    try:
-        while left:
-            done, left = wait(left, 0.5, FIRST_COMPLETED)
-            bar.update(min(count.value, bar.total or 0) - bar.n)
-            for d in done: d.result()
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+def _wait_for(left, count, bar):
+    while left:
+        done, left = wait(left, 0.5, FIRST_COMPLETED)
+        bar.update(max(0, min(count.value, bar.total or 0) - bar.n))
+        for d in done: d.result()
 
-# %% ../nbs/14_studies.ipynb #cell-032
+# %% ../nbs/14_studies.ipynb #cell-045
 def speed(study, # Study
           data, # its Data
           steps=3, # batches to time

@@ -33,8 +33,10 @@ class Recipe:
         if self.precision not in ('auto', 'float32', 'bfloat16'):
             raise InputError(f'precision {self.precision!r}: expected auto, float32 or bfloat16.')
 
-def fast_precision(device='cpu') -> str:
+def fast_precision(device=None, # torch device; the GPU where there is one, else the processor
+                  ) -> str:
     "The precision that this machine computes fastest: bfloat16 only where it is in the hardware"
+    device = device or ('cuda' if torch.cuda.is_available() else 'cpu')
     if str(device).startswith('cuda'): return 'bfloat16' if torch.cuda.is_bf16_supported(including_emulation=False) else 'float32'
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
     return 'bfloat16' if able.get('avx512_bf16') or able.get('amx_bf16') else 'float32'
