@@ -9,11 +9,9 @@ __all__ = ['STEPS', 'METRICS', 'Study', 'learner_of', 'study_file', 'load_study'
            'work_of', 'run_study', 'speed']
 
 # %% ../nbs/14_studies.ipynb #cell-004
-import difflib, gzip, json, multiprocessing as mp, os, signal, threading, time
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+import difflib, gzip, json, os, time
 from dataclasses import asdict, dataclass, field, replace
 from importlib.resources import files
-from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 import numpy as np, torch
 from datasets import Dataset
@@ -23,6 +21,7 @@ from . import __version__
 from .core import (InputError, Store, VERSIONS, append_row, atomic, fingerprint, hardware,
     make_pool, pool_fingerprint, progress, read_jsonl, read_rows, seed_for, write_jsonl)
 from .corpora import load_corpus
+from .executors import in_processes
 from .generation import Copy, TransformerGenerator
 from .metrics import bleu, chrf, statistics, ter
 from .tasks import load_task
@@ -326,26 +325,6 @@ def work_of(study, data, job) -> int:
     return learner_of(settings)[1].epochs*size
 
 # %% ../nbs/14_studies.ipynb #cell-041
-class _Counter:
-    "A progress bar's `update`, across processes; below zero it means stop"
-    def __init__(self, value): self.value = value
-    def update(self, n):
-        with self.value.get_lock():
-            if self.value.value < 0: raise KeyboardInterrupt
-            self.value.value += n
-
-def _worker(value, study, store, out):
-    global _do
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
-    data, counter = Data(study), _Counter(value)
-    _do = lambda kind, *which: job(study, data, store, out, kind, *which, bar=counter)
-    def watch(): wait_for([mp.parent_process().sentinel]); os._exit(1)
-    threading.Thread(target=watch, daemon=True).start()
-
-def _in_worker(which): return _do(*which)
-
-# %% ../nbs/14_studies.ipynb #cell-042
 def run_study(study, # Study
               out, # folder for rows and predictions
               store=None, # Store
@@ -360,29 +339,14 @@ def run_study(study, # Study
     with progress(total=total, label=f'{study.name}: {rows} rows', unit=' pairs') as bar:
         if workers == 1:
             for j in jobs: job(study, data, store, out, *j, bar=bar)
-        else: _in_processes(study, store, out, phases, workers or os.cpu_count(), bar)
+        else: in_processes(phases, _prepare, (study, store, out), workers or os.cpu_count(), bar)
     return out
 
+def _prepare(study, store, out):
+    data = Data(study)
+    return lambda which, bar: job(study, data, store, out, *which, bar=bar)
+
 # %% ../nbs/14_studies.ipynb #cell-043
-def _in_processes(study, store, out, phases, workers, bar):
-    context = mp.get_context('forkserver' if 'forkserver' in mp.get_all_start_methods() else 'spawn')
-    if context.get_start_method() == 'forkserver': context.set_forkserver_preload(['regurgitation.studies'])
-    count = context.Value('q', 0)
-    with ProcessPoolExecutor(workers, context, _worker, (count, study, store, out)) as pool:
-        try:
-            for phase in phases: _wait_for([pool.submit(_in_worker, j) for j in phase], count, bar)
-        except BaseException:
-            count.value = -2**62
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-def _wait_for(left, count, bar):
-    while left:
-        done, left = wait(left, 0.5, FIRST_COMPLETED)
-        bar.update(max(0, min(count.value, bar.total or 0) - bar.n))
-        for d in done: d.result()
-
-# %% ../nbs/14_studies.ipynb #cell-045
 def speed(study, # Study
           data, # its Data
           steps=3, # batches to time

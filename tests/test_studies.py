@@ -1,10 +1,10 @@
 "A study killed at random moments, and study files that are wrong."
-import json, shutil, signal, subprocess, sys, time, os, random
+import shutil, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import pytest, torch
 from regurgitation.core import InputError, Store, read_rows
-from regurgitation.studies import Data, baselines, kept_real, load_study, plan, run_study, training_set
+from regurgitation.studies import Data, kept_real, load_study, plan, run_study
 from tests.test_training import in_child, kill_until_done
 
 SMALL = dict(learner={'d_model': 32, 'vocab_size': 400, 'epochs': 1, 'precision': 'float32'}, sizes=[20, 40], seeds=[0])
@@ -45,13 +45,17 @@ def test_killed_command_leaves_no_worker_and_goes_on(tmp_path, undisturbed):
         process = subprocess.Popen(command, cwd=Path(__file__).parents[1], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try: process.wait(wait)
         except subprocess.TimeoutExpired: process.kill(); process.wait()
+        assert left_of(process.pid) == []
     subprocess.run(command, cwd=Path(__file__).parents[1], check=True, timeout=300)
     assert rows_of(tmp_path/'out') == rows_of(undisturbed)
-    for _ in range(100):
-        left = subprocess.run(['pgrep', '-f', str(tmp_path)], capture_output=True, text=True).stdout.split()
+
+def left_of(session):
+    "Processes of a session that are still there after a while"
+    for _ in range(200):
+        left = [p for p in subprocess.run(['ps', '-o', 'pid=,stat=', '-s', str(session)], capture_output=True, text=True).stdout.splitlines() if ' Z' not in p]
         if not left: break
         time.sleep(0.1)
-    assert not left
+    return left
 
 def test_a_finished_study_and_its_committed_rows_cost_nothing(tmp_path, undisturbed):
     shutil.copytree(undisturbed, tmp_path/'out')

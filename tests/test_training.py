@@ -3,7 +3,6 @@ import json, multiprocessing as mp, os, random, signal, subprocess, sys
 from pathlib import Path
 import pytest, torch
 from safetensors.torch import load_file
-from regurgitation.core import read_rows, seed_for, shuffled
 from regurgitation.corpora import load_corpus
 from regurgitation.training import Recipe, epoch_batches, shard, train
 from regurgitation.transformer import Shape
