@@ -16,7 +16,7 @@ from .core import InputError, atomic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False,
                   help='What is a real, human-made training example worth once models can make examples too?')
-console = Console()
+console = Console(highlight=False)
 
 # %% ../nbs/18_cli.ipynb #cell-006
 def _print_table(rows, # dicts with the same keys
@@ -67,7 +67,7 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
     with atomic(out/'study.toml') as part: part.write_text(text, encoding='utf-8')
     _describe(study, data, [j for phase in plan(study, data, out) for j in phase], workers)
     run_study(study, out, workers=workers)
-    report(out)
+    _report(out)
 
 # %% ../nbs/18_cli.ipynb #cell-010
 @app.command()
@@ -78,6 +78,9 @@ def report(folder: Path = typer.Argument(..., help='A folder of results: rows.js
 
     Example: regurgitation report runs/quickstart
     """
+    _report(folder, as_json)
+
+def _report(folder, as_json=False):
     from regurgitation.claims import sentence, verdicts
     from regurgitation.figures import report as draw, results_table
     path, found = draw(folder), verdicts(folder)
