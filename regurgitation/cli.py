@@ -16,7 +16,7 @@ from .core import InputError, atomic
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False,
                   help='What is a real, human-made training example worth once models can make examples too?')
-console = Console(highlight=False)
+console = Console(highlight=False, force_jupyter=False)
 
 # %% ../nbs/18_cli.ipynb #cell-006
 def _print_table(rows, # dicts with the same keys
