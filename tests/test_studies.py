@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest, torch
 from regurgitation.core import InputError, Store, read_rows
 from regurgitation.studies import Data, kept_real, load_study, plan, run_study
-from tests.test_training import in_child, kill_until_done
+from test_training import in_child, kill_until_done
 
 SMALL = dict(learner={'d_model': 32, 'vocab_size': 400, 'epochs': 1, 'precision': 'float32'}, sizes=[20, 40], seeds=[0])
 
@@ -39,7 +39,7 @@ def test_killed_study_has_the_same_rows(tmp_path, undisturbed):
 
 def test_killed_command_leaves_no_worker_and_goes_on(tmp_path, undisturbed):
     "The parent of two worker processes is killed; they leave; the same command completes the rows"
-    code = f'import tests.test_studies as t; t.run_here(__import__("pathlib").Path({str(tmp_path/"out")!r}), {str(tmp_path/"store")!r}, 2)'
+    code = f'import sys; sys.path.insert(0, "tests"); import test_studies as t; t.run_here(__import__("pathlib").Path({str(tmp_path/"out")!r}), {str(tmp_path/"store")!r}, 2)'
     command = [sys.executable, '-c', f'if __name__ == "__main__":\n    {code}']
     for wait in (9, 14):
         process = subprocess.Popen(command, cwd=Path(__file__).parents[1], start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
