@@ -109,7 +109,7 @@ def _read_statistics(results, row, metric):
         raise InputError(f'{_named(row)}: the row says {metric} {row["metrics"][metric]["score"]:.3f}, its predictions say {score:.3f}. Delete both and run the study again.')
     return made['ids'], stats
 
-# %% ../nbs/16_claims.ipynb #cell-024
+# %% ../nbs/16_claims.ipynb #cell-025
 def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
         size, # pairs
         metric='bleu', # as for `run_statistics`
@@ -127,7 +127,7 @@ def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
     align(ids, ids, ids_b, ids_b)
     return results.known.setdefault(where, gap_interval(stats_a, stats_b, metric, level, samples, ids=ids))
 
-# %% ../nbs/16_claims.ipynb #cell-025
+# %% ../nbs/16_claims.ipynb #cell-026
 def gaps(folder, # of results, or `Results`
          metric='bleu', # as for `run_statistics`
          real='real', # the arm that the others are subtracted from
@@ -141,7 +141,7 @@ def gaps(folder, # of results, or `Results`
     table.insert(6, 'p_holm', table.groupby('size')['p'].transform(holm))
     return table
 
-# %% ../nbs/16_claims.ipynb #cell-028
+# %% ../nbs/16_claims.ipynb #cell-029
 def judge(estimate, low, high, p_holm, # of the contrast, in points of the metric
           margin, # in the same points
           beats_baseline=True, # does the real arm beat copying the source?
@@ -154,7 +154,7 @@ def judge(estimate, low, high, p_holm, # of the contrast, in points of the metri
     if -margin <= low and high <= margin: return 'undecided', 'no difference of practical size'
     return 'undecided', f'the sign is sure, the size is below the margin of {margin:g}' if sure else 'the sign cannot be told'
 
-# %% ../nbs/16_claims.ipynb #cell-031
+# %% ../nbs/16_claims.ipynb #cell-032
 def registered(results, # `Results`
                register=None, # `load_claims()`
               ) -> list: # dicts: claim, a, b (one arm), size, seeds, metric, margin, family
@@ -172,7 +172,7 @@ def _size(results, contrasts):
     if not sizes: raise InputError(f'{results.folder}: no size that all of {", ".join(arms)} have. Run the study to its end, it goes on where it stopped.')
     return sizes[-1]
 
-# %% ../nbs/16_claims.ipynb #cell-032
+# %% ../nbs/16_claims.ipynb #cell-033
 def contrasts(folder, # of results, or `Results`
               register=None, # `load_claims()`
              ) -> pd.DataFrame: # claim, a, b, size, estimate, low, high, p, p_holm, seeds, items, margin, verdict, note
@@ -193,7 +193,7 @@ def _judged(c, beats, alpha):
     if beats and c['seeds'] < c['seeds_needed']: return 'undecided', f'{c["seeds"]} seed{"s" * (c["seeds"] > 1)}, a verdict needs {c["seeds_needed"]}'
     return verdict, note
 
-# %% ../nbs/16_claims.ipynb #cell-035
+# %% ../nbs/16_claims.ipynb #cell-036
 def _together(verdicts):
     kinds = set(verdicts)
     if 'too weak to tell' in kinds: return 'too weak to tell', ''
@@ -213,9 +213,11 @@ def verdicts(folder, # of results, or `Results`
                             note=note or '; '.join(dict.fromkeys(n for n in t.note if n)), contrasts=', '.join(f'{a} > {b}' for a, b in zip(t.a, t.b)))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('claim')
 
-# %% ../nbs/16_claims.ipynb #cell-040
-def _clause(t):
-    by = [f'{b} (by {abs(e):.1f}, {interval_text(l, h, e)})' for b, e, l, h in zip(t.b, t.estimate, t.low, t.high)]
+# %% ../nbs/16_claims.ipynb #cell-041
+def _clause(t, sure=True):
+    "Arms with their gaps: how far above or below where the sign is sure, else real minus arm with its own sign"
+    by = [f'{b} (by {abs(e):.1f}, {interval_text(l, h, e)})' if sure else f'{b} (real minus it {e:+.1f}, {interval_text(l, h)})'.replace('it -', 'it −')
+          for b, e, l, h in zip(t.b, t.estimate, t.low, t.high)]
     return ', '.join(by[:-1]) + (' and ' if by[1:] else '') + by[-1]
 
 def interval_text(low, high, sign=1): # ends of an interval of a gap, and the gap's sign
@@ -223,7 +225,7 @@ def interval_text(low, high, sign=1): # ends of an interval of a gap, and the ga
     low, high = (low, high) if sign >= 0 else (-high, -low)
     return f'95 % interval {low:.1f} to {high:.1f}'.replace('-', '−')
 
-# %% ../nbs/16_claims.ipynb #cell-041
+# %% ../nbs/16_claims.ipynb #cell-042
 def sentence(folder, # of results, or `Results`
              register=None, # `load_claims()`
             ) -> str:
@@ -238,10 +240,10 @@ def sentence(folder, # of results, or `Results`
         sure = t.p_holm < rule['alpha']
         parts = [(t[sure & (t.estimate > 0)], f'real data gives a higher {metric} than '), (t[sure & (t.estimate < 0)], f'real data gives a lower {metric} than '),
                  (t[~sure], 'no sign can be told against ')]
-        say = f'with {size:,} pairs ' + '; '.join(words + _clause(x) for x, words in parts if len(x))
+        say = f'with {size:,} pairs ' + '; '.join(words + _clause(x, not words.startswith('no sign')) for x, words in parts if len(x))
     return _framed(say, results, t, register)
 
-# %% ../nbs/16_claims.ipynb #cell-042
+# %% ../nbs/16_claims.ipynb #cell-043
 def _framed(say, results, t, register):
     families = {c['family'] for c in registered(results, register)} & set(register['families'])
     meaning = register['families'][min(families)]['definition'] if families else 'a lower score on the same test items than the same model trained on as many real pairs'
