@@ -50,7 +50,8 @@ def test_the_report_comes_again_from_rows_alone(finished, tmp_path):
 
 def test_an_interrupted_run_says_how_to_go_on(tmp_path):
     process = subprocess.Popen([*COMMAND, 'run', 'quickstart', '--out', str(tmp_path/'out')], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, 'REGURGITATION_STORE': str(tmp_path/'store')}, start_new_session=True)
+                               env={**os.environ, 'REGURGITATION_STORE': str(tmp_path/'store')}, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) # a shell's background job would inherit a deaf ear
     assert 'rows to make' in process.stdout.readline()
     while not list((tmp_path/'store').glob('training/*.part')): time.sleep(0.2)
     process.send_signal(signal.SIGINT)
