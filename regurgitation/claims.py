@@ -23,13 +23,14 @@ def read_toml(path, # a TOML file
     except FileNotFoundError: raise InputError(f'{path}: no such file. Check the path.')
     except tomllib.TOMLDecodeError as e: raise InputError(f'{path}: not valid TOML ({e}). Mend the file.')
 
+# %% ../nbs/16_claims.ipynb #cell-009
 def load_claims(path=None, # another register; the package's own where none is given
                ) -> dict: # rule, families, claims
     "The register of claims"
     import regurgitation
     return read_toml(path or Path(regurgitation.__file__).parent/'claims.toml')
 
-# %% ../nbs/16_claims.ipynb #cell-011
+# %% ../nbs/16_claims.ipynb #cell-017
 def holm(p, # m p values
         ) -> np.ndarray: # (m,) adjusted, in the order given
     "Holm's adjusted p values; raises `InputError` for a value outside 0..1"
@@ -40,21 +41,25 @@ def holm(p, # m p values
     adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * np.arange(m, 0, -1)))
     return adjusted
 
-# %% ../nbs/16_claims.ipynb #cell-015
+# %% ../nbs/16_claims.ipynb #cell-025
 def _check_rows(rows, path):
     seen, tests = {}, {r.get('test_set') for r in rows}
     if not rows: raise InputError(f'{path}: no rows in it. Run the study first.')
     if len(tests) > 1: raise InputError(f'{path}: rows of {len(tests)} test sets ({", ".join(sorted(map(str, tests)))}). Keep the rows of one test set in a folder.')
     for i, r in enumerate(rows, 1):
-        missing = [k for k in ('study', 'arm', 'role', 'size', 'seed', 'metrics', 'key') if k not in r]
-        if missing: raise InputError(f'{path}, row {i}: no field {missing[0]!r}. Run the study again to make the row again.')
-        for name, m in r['metrics'].items():
-            if not isinstance(m.get('score'), (int, float)) or not np.isfinite(m['score']):
-                raise InputError(f'{path}, row {i} ({r["arm"]}): {name} is {m.get("score")!r}, expected a finite number. Remove the row and run the study again.')
+        _check_row(r, f'{path}, row {i}')
         j = seen.setdefault((r['arm'], r['size'], r['seed']), i)
         if j != i: raise InputError(f'{path}: rows {j} and {i} are both {r["arm"]}, size {r["size"]}, seed {r["seed"]}. Keep the one that belongs to study.toml.')
 
-# %% ../nbs/16_claims.ipynb #cell-016
+# %% ../nbs/16_claims.ipynb #cell-027
+def _check_row(row, where):
+    missing = [k for k in ('study', 'arm', 'role', 'size', 'seed', 'metrics', 'key') if k not in row]
+    if missing: raise InputError(f'{where}: no field {missing[0]!r}. Run the study again to make the row again.')
+    for name, m in row['metrics'].items():
+        if not isinstance(m.get('score'), (int, float)) or not np.isfinite(m['score']):
+            raise InputError(f'{where} ({row["arm"]}): {name} is {m.get("score")!r}, expected a finite number. Remove the row and run the study again.')
+
+# %% ../nbs/16_claims.ipynb #cell-031
 class Results:
     "The checked rows of a folder, and the statistics of their predictions"
     def __init__(self, folder): # with rows.jsonl, predictions/ and study.toml
@@ -78,9 +83,27 @@ class Results:
         except FileNotFoundError: raise InputError(f'{path}: the predictions of {_named(row)} are missing. Run the study again: stored runs cost nothing.')
         except (OSError, EOFError, ValueError) as e: raise InputError(f'{path}: cannot be read ({e}). Delete it and run the study again.')
 
+# %% ../nbs/16_claims.ipynb #cell-033
 def _named(row): return f'{row["arm"]}, size {row["size"]}, seed {row["seed"]}'
 
-# %% ../nbs/16_claims.ipynb #cell-018
+# %% ../nbs/16_claims.ipynb #cell-035
+def _read_statistics(results, row, metric):
+    made = results.predictions(row)
+    if metric not in made['statistics'] or metric not in row['metrics']:
+        raise InputError(f'{_named(row)}: no statistics of {metric!r} beside its predictions (only {", ".join(made["statistics"])}).')
+    stats = np.asarray(made['statistics'][metric], float)
+    score = score_from_statistics(metric, stats.sum(0))
+    if abs(score - row['metrics'][metric]['score']) > 0.005:
+        raise InputError(f'{_named(row)}: the row says {metric} {row["metrics"][metric]["score"]:.3f}, its predictions say {score:.3f}. Delete both and run the study again.')
+    return made['ids'], stats
+
+# %% ../nbs/16_claims.ipynb #cell-037
+def _statistics(results, row, metric):
+    where = row['key'], metric
+    if where not in results.known: results.known[where] = _read_statistics(results, row, metric)
+    return results.known[where]
+
+# %% ../nbs/16_claims.ipynb #cell-039
 def run_statistics(results, # `Results`
                    arm, # its name
                    size, # pairs; 0 for a baseline
@@ -93,23 +116,7 @@ def run_statistics(results, # `Results`
     aligned = [align(*loaded[0], *x) for x in loaded]
     return [r['seed'] for r in rows], aligned[0][0], np.stack([a[2] for a in aligned])
 
-# %% ../nbs/16_claims.ipynb #cell-019
-def _statistics(results, row, metric):
-    where = row['key'], metric
-    if where not in results.known: results.known[where] = _read_statistics(results, row, metric)
-    return results.known[where]
-
-def _read_statistics(results, row, metric):
-    made = results.predictions(row)
-    if metric not in made['statistics'] or metric not in row['metrics']:
-        raise InputError(f'{_named(row)}: no statistics of {metric!r} beside its predictions (only {", ".join(made["statistics"])}).')
-    stats = np.asarray(made['statistics'][metric], float)
-    score = score_from_statistics(metric, stats.sum(0))
-    if abs(score - row['metrics'][metric]['score']) > 0.005:
-        raise InputError(f'{_named(row)}: the row says {metric} {row["metrics"][metric]["score"]:.3f}, its predictions say {score:.3f}. Delete both and run the study again.')
-    return made['ids'], stats
-
-# %% ../nbs/16_claims.ipynb #cell-025
+# %% ../nbs/16_claims.ipynb #cell-054
 def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
         size, # pairs
         metric='bleu', # as for `run_statistics`
@@ -127,7 +134,7 @@ def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
     align(ids, ids, ids_b, ids_b)
     return results.known.setdefault(where, gap_interval(stats_a, stats_b, metric, level, samples, ids=ids))
 
-# %% ../nbs/16_claims.ipynb #cell-026
+# %% ../nbs/16_claims.ipynb #cell-058
 def gaps(folder, # of results, or `Results`
          metric='bleu', # as for `run_statistics`
          real='real', # the arm that the others are subtracted from
@@ -141,7 +148,7 @@ def gaps(folder, # of results, or `Results`
     table.insert(6, 'p_holm', table.groupby('size')['p'].transform(holm))
     return table
 
-# %% ../nbs/16_claims.ipynb #cell-029
+# %% ../nbs/16_claims.ipynb #cell-062
 def judge(estimate, low, high, p_holm, # of the contrast, in points of the metric
           margin, # in the same points
           beats_baseline=True, # does the real arm beat copying the source?
@@ -154,7 +161,7 @@ def judge(estimate, low, high, p_holm, # of the contrast, in points of the metri
     if -margin <= low and high <= margin: return 'undecided', 'no difference of practical size'
     return 'undecided', f'the sign is sure, the size is below the margin of {margin:g}' if sure else 'the sign cannot be told'
 
-# %% ../nbs/16_claims.ipynb #cell-032
+# %% ../nbs/16_claims.ipynb #cell-068
 def registered(results, # `Results`
                register=None, # `load_claims()`
               ) -> list: # dicts: claim, a, b (one arm), size, seeds, metric, margin, family
@@ -163,6 +170,7 @@ def registered(results, # `Results`
     found = [dict(k, claim=id, b=b) for id, c in register['claims'].items() for k in c.get('contrasts', []) if k['study'] == results.name for b in k['b']]
     return found or [dict(claim='exploratory', a='real', b=b, size='largest', seeds=3, metric='bleu', margin=0.3, family='') for b in results.arms if b != 'real']
 
+# %% ../nbs/16_claims.ipynb #cell-072
 def _size(results, contrasts):
     if contrasts[0]['size'] != 'largest': raise InputError(f'Size {contrasts[0]["size"]!r} of claim {contrasts[0]["claim"]}: the rows of this contrast are not defined for a study yet.')
     arms = dict.fromkeys(x for c in contrasts for x in (c['a'], c['b']))
@@ -172,7 +180,7 @@ def _size(results, contrasts):
     if not sizes: raise InputError(f'{results.folder}: no size that all of {", ".join(arms)} have. Run the study to its end, it goes on where it stopped.')
     return sizes[-1]
 
-# %% ../nbs/16_claims.ipynb #cell-033
+# %% ../nbs/16_claims.ipynb #cell-073
 def contrasts(folder, # of results, or `Results`
               register=None, # `load_claims()`
              ) -> pd.DataFrame: # claim, a, b, size, estimate, low, high, p, p_holm, seeds, items, margin, verdict, note
@@ -188,12 +196,13 @@ def contrasts(folder, # of results, or `Results`
     table[['verdict', 'note']] = [_judged(c, beats[c['metric']], rule['alpha']) for c in table.to_dict('records')]
     return table[['claim', 'a', 'b', 'size', 'estimate', 'low', 'high', 'p', 'p_holm', 'seeds', 'items', 'metric', 'margin', 'verdict', 'note']]
 
+# %% ../nbs/16_claims.ipynb #cell-075
 def _judged(c, beats, alpha):
     verdict, note = judge(c['estimate'], c['low'], c['high'], c['p_holm'], c['margin'], beats, alpha)
     if beats and c['seeds'] < c['seeds_needed']: return 'undecided', f'{c["seeds"]} seed{"s" * (c["seeds"] > 1)}, a verdict needs {c["seeds_needed"]}'
     return verdict, note
 
-# %% ../nbs/16_claims.ipynb #cell-036
+# %% ../nbs/16_claims.ipynb #cell-079
 def _together(verdicts):
     kinds = set(verdicts)
     if 'too weak to tell' in kinds: return 'too weak to tell', ''
@@ -202,6 +211,7 @@ def _together(verdicts):
     if 'contradicted' in kinds: return 'contradicted', 'by at least one contrast, supported by none'
     return 'undecided', f'{verdicts.count("supported")} of {len(verdicts)} contrasts supported'
 
+# %% ../nbs/16_claims.ipynb #cell-082
 def verdicts(folder, # of results, or `Results`
              register=None, # `load_claims()`
             ) -> pd.DataFrame: # index claim; short, verdict, note, contrasts
@@ -213,19 +223,20 @@ def verdicts(folder, # of results, or `Results`
                             note=note or '; '.join(dict.fromkeys(n for n in t.note if n)), contrasts=', '.join(f'{a} > {b}' for a, b in zip(t.a, t.b)))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('claim')
 
-# %% ../nbs/16_claims.ipynb #cell-041
+# %% ../nbs/16_claims.ipynb #cell-090
+def interval_text(low, high, sign=1): # ends of an interval of a gap, and the gap's sign
+    "The interval of a difference in the direction of its sign, as text"
+    low, high = (low, high) if sign >= 0 else (-high, -low)
+    return f'95 % interval {low:.1f} to {high:.1f}'.replace('-', '−')
+
+# %% ../nbs/16_claims.ipynb #cell-094
 def _clause(t, sure=True):
     "Arms with their gaps: how far above or below where the sign is sure, else real minus arm with its own sign"
     by = [f'{b} (by {abs(e):.1f}, {interval_text(l, h, e)})' if sure else f'{b} (real minus it {e:+.1f}, {interval_text(l, h)})'.replace('it -', 'it −')
           for b, e, l, h in zip(t.b, t.estimate, t.low, t.high)]
     return ', '.join(by[:-1]) + (' and ' if by[1:] else '') + by[-1]
 
-def interval_text(low, high, sign=1): # ends of an interval of a gap, and the gap's sign
-    "The interval of a difference in the direction of its sign, as text"
-    low, high = (low, high) if sign >= 0 else (-high, -low)
-    return f'95 % interval {low:.1f} to {high:.1f}'.replace('-', '−')
-
-# %% ../nbs/16_claims.ipynb #cell-042
+# %% ../nbs/16_claims.ipynb #cell-098
 def sentence(folder, # of results, or `Results`
              register=None, # `load_claims()`
             ) -> str:
@@ -243,7 +254,7 @@ def sentence(folder, # of results, or `Results`
         say = f'with {size:,} pairs ' + '; '.join(words + _clause(x, not words.startswith('no sign')) for x, words in parts if len(x))
     return _framed(say, results, t, register)
 
-# %% ../nbs/16_claims.ipynb #cell-043
+# %% ../nbs/16_claims.ipynb #cell-100
 def _framed(say, results, t, register):
     families = {c['family'] for c in registered(results, register)} & set(register['families'])
     meaning = register['families'][min(families)]['definition'] if families else 'a lower score on the same test items than the same model trained on as many real pairs'

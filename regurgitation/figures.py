@@ -17,7 +17,7 @@ from .claims import Results, contrasts, gaps, registered, run_statistics, senten
 from .core import atomic
 from .metrics import gap_interval
 
-# %% ../nbs/17_figures.ipynb #cell-007
+# %% ../nbs/17_figures.ipynb #cell-008
 INK = '#2b2b33'
 COLOURS = ['#E69F00', '#0072B2', '#D55E00', '#56B4E9', '#009E73', '#CC79A7', '#8C6D31']
 LOOK = {**sns.axes_style('whitegrid'), 'font.size': 10, 'font.family': 'sans-serif', 'font.sans-serif': ['DejaVu Sans'], 'svg.fonttype': 'none', 'svg.hashsalt': 'regurgitation',
@@ -25,29 +25,35 @@ LOOK = {**sns.axes_style('whitegrid'), 'font.size': 10, 'font.family': 'sans-ser
         'axes.titlesize': 11, 'axes.titleweight': 'bold', 'axes.titlelocation': 'left', 'legend.frameon': False, 'figure.facecolor': 'white'}
 NAMES = {'bleu': 'BLEU', 'chrf': 'chrF', 'ter': 'TER', 'exact_match': 'exact match', 'f1': 'F1'}
 
+# %% ../nbs/17_figures.ipynb #cell-011
 def arm_colours(arms, # names, in the order of the study
                ) -> dict: # arm -> colour
     "A colour for each arm; real data has the ink"
     others = [a for a in arms if a != 'real']
     return {'real': INK, **{a: COLOURS[i % len(COLOURS)] for i, a in enumerate(others)}}
 
-# %% ../nbs/17_figures.ipynb #cell-009
+# %% ../nbs/17_figures.ipynb #cell-015
 def _axes(width=5.6, height=3.9):
     figure = Figure(figsize=(width, height), layout='constrained')
     return figure, figure.subplots()
 
+# %% ../nbs/17_figures.ipynb #cell-017
 def _explain(figure, caption, width=92):
     figure.supxlabel(textwrap.fill(caption, width), x=0.01, ha='left', fontsize=7.5)
     return figure
 
-# %% ../nbs/17_figures.ipynb #cell-011
+# %% ../nbs/17_figures.ipynb #cell-021
+def _scores(results, metric):
+    return pd.DataFrame([{**r, 'score': r['metrics'][metric]['score']} for r in results.rows if r['role'] == 'arm'])
+
+# %% ../nbs/17_figures.ipynb #cell-025
 def learning_curves(folder, # of results, or `Results`
                     metric='bleu', # a metric of the rows
                     caption=True, # say under the figure how it was made
                    ) -> Figure:
     "Score against training pairs for each arm, with the range of the seeds and the baselines"
     results = folder if isinstance(folder, Results) else Results(folder)
-    data = pd.DataFrame([{**r, 'score': r['metrics'][metric]['score']} for r in results.rows if r['role'] == 'arm'])
+    data = _scores(results, metric)
     with matplotlib.rc_context(LOOK):
         figure, ax = _axes()
         sns.lineplot(data, x='size', y='score', hue='arm', style='arm', palette=arm_colours(results.arms), hue_order=results.arms, style_order=results.arms,
@@ -58,13 +64,14 @@ def learning_curves(folder, # of results, or `Results`
         sns.move_legend(ax, 'upper center', bbox_to_anchor=(0.5, -0.18), ncol=3, title=None)
         return _explain(figure, curve_caption(results)) if caption else figure
 
-# %% ../nbs/17_figures.ipynb #cell-012
+# %% ../nbs/17_figures.ipynb #cell-027
 def _size_axis(ax, sizes):
     ax.set_xscale('log')
     ax.minorticks_off()
     ax.set_xticks(sizes, [f'{n:,}' for n in sizes])
     ax.set_xlabel('training pairs (log scale)')
 
+# %% ../nbs/17_figures.ipynb #cell-029
 def _baseline_lines(ax, results, metric):
     for r in results.rows:
         if r['role'] != 'baseline' or r['arm'] == 'untrained': continue
@@ -74,6 +81,7 @@ def _baseline_lines(ax, results, metric):
         ax.annotate(label, (0.99 if teacher else 0.01, score), xycoords=('axes fraction', 'data'), xytext=(0, 2), textcoords='offset points',
                     ha='right' if teacher else 'left', fontsize=8, color='grey')
 
+# %% ../nbs/17_figures.ipynb #cell-031
 def curve_caption(results) -> str: # `Results`
     "How the learning curves were made"
     seeds = len({r['seed'] for r in results.rows if r['role'] == 'arm'})
@@ -81,7 +89,7 @@ def curve_caption(results) -> str: # `Results`
     return (f'Each point is a model trained from fresh weights or from the size before, as study.toml says, and tested on the same items: {band}. '
             'A larger set contains the smaller one. Checkpoints were chosen on a human development set. Dashed: baselines.')
 
-# %% ../nbs/17_figures.ipynb #cell-015
+# %% ../nbs/17_figures.ipynb #cell-042
 def gap_figure(folder, # of results, or `Results`
                metric='bleu', # a metric whose statistics were kept
                caption=True, # say under the figure how it was made
@@ -101,11 +109,12 @@ def gap_figure(folder, # of results, or `Results`
         ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncol=3)
         return _explain(figure, gap_caption(table, margin)) if caption else figure
 
-# %% ../nbs/17_figures.ipynb #cell-016
+# %% ../nbs/17_figures.ipynb #cell-044
 def _gap_points(ax, t, sizes, shift, i, colour):
     x = [sizes.index(n) + shift for n in t['size']]
     ax.errorbar(x, t.estimate, yerr=[t.estimate - t.low, t.high - t.estimate], fmt='osD^vPX'[i % 7], ms=5, lw=1.4, capsize=2.5, color=colour, label=t.arm.iloc[0])
 
+# %% ../nbs/17_figures.ipynb #cell-046
 def gap_caption(table, # of `gaps`
                 margin, # of the register
                ) -> str:
@@ -114,13 +123,22 @@ def gap_caption(table, # of `gaps`
     over = f'{seeds} paired seeds (t) and {items:,} test items (bootstrap)' if seeds > 1 else f'{items:,} test items only (bootstrap): they hold for this one seed'
     return f'95 % intervals over {over}, not corrected for the number of comparisons. Grey: ±{margin:g}, of no practical size. Sizes are nested, so they are no independent repeats.'
 
-# %% ../nbs/17_figures.ipynb #cell-019
+# %% ../nbs/17_figures.ipynb #cell-055
 def _score_interval(results, arm, size, metric):
     "A score's interval: its gap to a run that matched nothing"
     seeds, ids, stats = run_statistics(results, arm, size, metric)
     g = gap_interval(stats, np.zeros_like(stats), metric, ids=ids)
     return g.estimate, (g.high - g.low) / 2
 
+# %% ../nbs/17_figures.ipynb #cell-059
+def _table_row(results, arm, size, rows, metric):
+    score, half = _score_interval(results, arm, size, metric)
+    mean = lambda of, m: np.mean([r[of][m]['score'] for r in rows]) if all(m in r.get(of, {}) for r in rows) else np.nan
+    row = {'arm': arm, 'pairs': size, 'seeds': len(rows), NAMES[metric]: score, '±': half, 'last': mean('last', metric)}
+    row |= {NAMES[m]: mean('metrics', m) for m in ('bleu', 'chrf', 'ter') if m != metric and m in rows[0]['metrics']}
+    return row | {'real': rows[0].get('pairs_real', 0), 'generated': rows[0].get('pairs_generated', 0)}
+
+# %% ../nbs/17_figures.ipynb #cell-061
 def results_table(folder, # of results, or `Results`
                   metric='bleu', # 'bleu' or 'chrf'
                  ) -> pd.DataFrame: # a row per arm and size; .attrs['signature'] says how the scores were computed
@@ -134,15 +152,7 @@ def results_table(folder, # of results, or `Results`
     table.attrs['signature'] = '\n'.join(f'{NAMES.get(m, m)} {v["signature"]}' for m, v in results.rows[0]['metrics'].items())
     return table
 
-# %% ../nbs/17_figures.ipynb #cell-020
-def _table_row(results, arm, size, rows, metric):
-    score, half = _score_interval(results, arm, size, metric)
-    mean = lambda of, m: np.mean([r[of][m]['score'] for r in rows]) if all(m in r.get(of, {}) for r in rows) else np.nan
-    row = {'arm': arm, 'pairs': size, 'seeds': len(rows), NAMES[metric]: score, '±': half, 'last': mean('last', metric)}
-    row |= {NAMES[m]: mean('metrics', m) for m in ('bleu', 'chrf', 'ter') if m != metric and m in rows[0]['metrics']}
-    return row | {'real': rows[0].get('pairs_real', 0), 'generated': rows[0].get('pairs_generated', 0)}
-
-# %% ../nbs/17_figures.ipynb #cell-023
+# %% ../nbs/17_figures.ipynb #cell-067
 def save_figure(figure, # a Figure
                 stem, # path without suffix
                ) -> list: # the two paths
@@ -154,6 +164,7 @@ def save_figure(figure, # a Figure
         paths.append(Path(f'{stem}.{suffix}'))
     return paths
 
+# %% ../nbs/17_figures.ipynb #cell-071
 def _inline_svg(figure, name, title):
     "SVG to stand inside a page: its own ids, ink that follows the page, a label for screen readers"
     with matplotlib.rc_context(LOOK):
@@ -165,7 +176,7 @@ def _inline_svg(figure, name, title):
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"|height="[\d.]+pt" width="[\d.]+pt"', f'role="img" aria-label="{html.escape(title)}"', svg, count=1)
     return re.sub(r'\n\s*', '\n', svg)
 
-# %% ../nbs/17_figures.ipynb #cell-026
+# %% ../nbs/17_figures.ipynb #cell-077
 STYLE = '''
 :root { color-scheme: light dark; --paper: #fff; --ink: #2b2b33; --faint: #8886; --soft: #8881 }
 @media (prefers-color-scheme: dark) { :root { --paper: #16161a; --ink: #e6e6ea } }
@@ -179,19 +190,22 @@ th:first-child, td:first-child, .words th, .words td { text-align: left } .words
 pre { overflow-x: auto; background: var(--soft); padding: .7rem; border-radius: .3rem; font-size: .8rem } code { overflow-wrap: anywhere }
 '''
 
-# %% ../nbs/17_figures.ipynb #cell-027
+# %% ../nbs/17_figures.ipynb #cell-079
 def _table_html(table, kind=''):
     table = table.assign(**{c: table[c].map(lambda n: f'{n:,}' if n else '–') for c in table if table[c].dtype.kind == 'i'})
     text = table.to_html(index=False, border=0, classes=kind or None, na_rep='–', float_format=lambda x: f'{x:.2f}'.replace('-', '−'))
     return f'<div class="wide" tabindex="0" role="region" aria-label="table">{re.sub(" style=.text-align: right;.", "", text)}</div>'
 
+# %% ../nbs/17_figures.ipynb #cell-083
 def _judged_table(t):
     return pd.DataFrame({'contrast': t.a + ' > ' + t.b, 'claim': t.claim, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
                          'p': t.p_holm.map('{:.2g}'.format), 'verdict': t.verdict})
 
+# %% ../nbs/17_figures.ipynb #cell-086
 def _figure_html(figure, name, title, caption):
     return f'<figure>{_inline_svg(figure, name, title)}<figcaption>{html.escape(caption)}</figcaption></figure>'
 
+# %% ../nbs/17_figures.ipynb #cell-090
 def _made_with(results):
     "Versions and machines as the rows tell them, each once"
     machines = [r.get('hardware', {}) for r in results.rows]
@@ -200,12 +214,13 @@ def _made_with(results):
     seconds = sum(r.get('seconds', 0) for r in results.rows)
     return f'regurgitation {made}; {len(results.rows)} rows, {seconds / 60:.1f} minutes of computing; ' + '; '.join(k for k in kinds if k)
 
+# %% ../nbs/17_figures.ipynb #cell-093
 def redo(results) -> str: # `Results`
     "The command that makes the rows again"
     preset = files('regurgitation')/'presets'/f'{results.name}.toml'
     return f'regurgitation run {results.name if preset.is_file() else "study.toml"} --out runs/{results.name}'
 
-# %% ../nbs/17_figures.ipynb #cell-028
+# %% ../nbs/17_figures.ipynb #cell-096
 def report(folder, # of results
           ) -> Path: # of report.html
     "Write figures/ (PNG and SVG) and a self-contained report.html into the folder; raises `InputError` for rows that cannot be judged"
@@ -226,7 +241,7 @@ def report(folder, # of results
     if config.exists(): parts.append(f'<details><summary>Configuration (study.toml)</summary><pre>{html.escape(config.read_text(encoding="utf-8"))}</pre></details>')
     return _write_page(results.folder/'report.html', question, parts)
 
-# %% ../nbs/17_figures.ipynb #cell-029
+# %% ../nbs/17_figures.ipynb #cell-098
 def _write_page(path, title, parts):
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
     with atomic(path) as part: part.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n' + '\n'.join(parts) + '\n</main></body></html>\n', encoding='utf-8')

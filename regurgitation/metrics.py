@@ -14,7 +14,7 @@ from itertools import zip_longest
 import numpy as np, sacrebleu
 from .core import InputError, fingerprint, seed_for
 
-# %% ../nbs/03_metrics.ipynb #cell-007
+# %% ../nbs/03_metrics.ipynb #cell-008
 @dataclass(frozen=True)
 class Score:
     "A corpus score (0 to 100) and the signature that reproduces it"
@@ -24,7 +24,7 @@ class Score:
     def __float__(self): return self.score
     def __str__(self): return f'{self.name} = {self.score:.2f} ({self.signature})'
 
-# %% ../nbs/03_metrics.ipynb #cell-009
+# %% ../nbs/03_metrics.ipynb #cell-010
 def _references(hypotheses, references):
     "References as one list per item, after checking both sides"
     if not len(hypotheses): raise InputError('No hypotheses: the list is empty. Check the split and the filters.')
@@ -38,7 +38,7 @@ def _references(hypotheses, references):
                 raise InputError(f'Item {i + 1}: the {kind} is {text!r}, expected text. An empty cell? Put "" or remove the item.')
     return references
 
-# %% ../nbs/03_metrics.ipynb #cell-010
+# %% ../nbs/03_metrics.ipynb #cell-014
 _SACREBLEU = {'bleu': sacrebleu.BLEU, 'chrf': sacrebleu.CHRF, 'ter': sacrebleu.TER}
 
 def _corpus_score(name, hypotheses, references, options):
@@ -47,7 +47,7 @@ def _corpus_score(name, hypotheses, references, options):
     score = metric.corpus_score(list(hypotheses), streams)
     return Score(score.name, score.score, str(metric.get_signature()))
 
-# %% ../nbs/03_metrics.ipynb #cell-011
+# %% ../nbs/03_metrics.ipynb #cell-016
 def bleu(hypotheses, # N texts
          references, # N texts, or N lists of texts
          **options, # of `sacrebleu.BLEU`: tokenize, lowercase, smooth_method, ...
@@ -55,33 +55,37 @@ def bleu(hypotheses, # N texts
     "Corpus BLEU by sacrebleu; raises `InputError` for empty lists, different lengths and values that are no text"
     return _corpus_score('bleu', hypotheses, references, options)
 
+# %% ../nbs/03_metrics.ipynb #cell-019
 def chrf(hypotheses, references, # as for `bleu`
          **options, # of `sacrebleu.CHRF`: word_order=2 gives chrF++
         ) -> Score:
     "Corpus chrF by sacrebleu: agreement in character 6-grams, kinder to inflection than BLEU"
     return _corpus_score('chrf', hypotheses, references, options)
 
+# %% ../nbs/03_metrics.ipynb #cell-022
 def ter(hypotheses, references, # as for `bleu`
         **options, # of `sacrebleu.TER`
        ) -> Score:
     "Corpus translation edit rate by sacrebleu: edits per 100 reference words; LOWER is better, and it can exceed 100"
     return _corpus_score('ter', hypotheses, references, options)
 
-# %% ../nbs/03_metrics.ipynb #cell-016
+# %% ../nbs/03_metrics.ipynb #cell-029
 def _answer_words(text):
     text = ''.join(c for c in text.lower() if c not in string.punctuation)
     return re.sub(r'\b(a|an|the)\b', ' ', text).split()
 
+# %% ../nbs/03_metrics.ipynb #cell-032
 def _overlap(answer, reference):
     a, r = _answer_words(answer), _answer_words(reference)
     if not a or not r: return float(a == r)
     return 2 * sum((Counter(a) & Counter(r)).values()) / (len(a) + len(r)) # 2PR/(P+R), shortened
 
+# %% ../nbs/03_metrics.ipynb #cell-036
 def _per_answer(hypotheses, references, same):
     "The best agreement of each answer with one of its references, in 0..1"
     return np.array([max(same(h, r) for r in rs) for h, rs in zip(hypotheses, _references(hypotheses, references))], float)
 
-# %% ../nbs/03_metrics.ipynb #cell-019
+# %% ../nbs/03_metrics.ipynb #cell-037
 _ANSWERS = {'exact_match': lambda a, r: float(_answer_words(a) == _answer_words(r)), 'f1': _overlap}
 
 def exact_match(answers, # N texts
@@ -90,12 +94,13 @@ def exact_match(answers, # N texts
     "Share of answers (in per cent) that equal one of their references after SQuAD's normalisation"
     return Score('EM', 100 * _per_answer(answers, references, _ANSWERS['exact_match']).mean(), 'metric:em|norm:squad1.1|refs:best')
 
+# %% ../nbs/03_metrics.ipynb #cell-039
 def f1(answers, references, # as for `exact_match`
       ) -> Score:
     "Mean F1 of the words of answer and best reference (in per cent) after SQuAD's normalisation"
     return Score('F1', 100 * _per_answer(answers, references, _ANSWERS['f1']).mean(), 'metric:f1|norm:squad1.1|refs:best')
 
-# %% ../nbs/03_metrics.ipynb #cell-024
+# %% ../nbs/03_metrics.ipynb #cell-045
 def statistics(metric, # 'bleu', 'chrf', 'ter', 'exact_match' or 'f1'
                hypotheses, # N texts
                references, # N texts, or N lists of texts
@@ -109,7 +114,7 @@ def statistics(metric, # 'bleu', 'chrf', 'ter', 'exact_match' or 'f1'
     streams = list(zip_longest(*_references(hypotheses, references)))
     return np.array(_SACREBLEU[metric](**options)._extract_corpus_statistics(list(hypotheses), streams))
 
-# %% ../nbs/03_metrics.ipynb #cell-027
+# %% ../nbs/03_metrics.ipynb #cell-049
 def _bleu(sums):
     c, r, match, total = sums[..., 0], sums[..., 1], sums[..., 2:6], sums[..., 6:10]
     smoothed = np.where(match == 0, 0.5 ** np.cumsum(match == 0, -1), match)
@@ -117,18 +122,21 @@ def _bleu(sums):
     brevity = np.minimum(0, 1 - r / np.maximum(c, 1))
     return np.where(match.any(-1), 100 * np.exp(brevity + log_p.mean(-1)), 0.0)
 
-# %% ../nbs/03_metrics.ipynb #cell-029
+# %% ../nbs/03_metrics.ipynb #cell-053
 def _chrf(sums):
     h, r, match = sums[..., 0::3], sums[..., 1::3], sums[..., 2::3]
     there = (h > 0) & (r > 0)
     p, rec = (np.where(there, match / np.maximum(x, 1), 0).sum(-1) / np.maximum(there.sum(-1), 1) for x in (h, r))
     return 100 * 5 * p * rec / np.maximum(4 * p + rec, 1e-300)
 
+# %% ../nbs/03_metrics.ipynb #cell-055
 def _ter(sums): return 100 * np.where(sums[..., 1] > 0, sums[..., 0] / np.maximum(sums[..., 1], 1e-300), sums[..., 0] > 0)
+
 def _mean(sums): return 100 * sums[..., 0] / sums[..., 1]
+
 _FROM_SUMS = {'bleu': _bleu, 'chrf': _chrf, 'ter': _ter, 'exact_match': _mean, 'f1': _mean}
 
-# %% ../nbs/03_metrics.ipynb #cell-030
+# %% ../nbs/03_metrics.ipynb #cell-057
 def score_from_statistics(metric, # as for `statistics`
                           sums, # (..., k): statistics summed over items
                          ) -> np.ndarray: # (...): scores
@@ -137,7 +145,7 @@ def score_from_statistics(metric, # as for `statistics`
     if not np.isfinite(sums).all(): raise InputError(f'{metric}: a statistic is not a finite number. The predictions were damaged: compute them again.')
     return np.asarray(_FROM_SUMS[metric](sums))[()]
 
-# %% ../nbs/03_metrics.ipynb #cell-035
+# %% ../nbs/03_metrics.ipynb #cell-068
 def _draws(ids, samples, seed, at_once=100):
     "Blocks (at most at_once, N) of how often each item is drawn; the same for the same ids"
     n, rng = len(ids), np.random.default_rng(seed_for('test items', list(ids), seed))
@@ -146,6 +154,7 @@ def _draws(ids, samples, seed, at_once=100):
         drawn = rng.integers(n, size=(m, n)) + n * np.arange(m)[:, None]
         yield np.bincount(drawn.ravel(), minlength=m * n).reshape(m, n).astype(float)
 
+# %% ../nbs/03_metrics.ipynb #cell-072
 def bootstrap_scores(stats, # (..., N, k): statistics of one run or several, items in the order of `ids`
                      metric, # as for `statistics`
                      samples=1000, # resamples
@@ -157,7 +166,7 @@ def bootstrap_scores(stats, # (..., N, k): statistics of one run or several, ite
     ids = range(stats.shape[-2]) if ids is None else ids
     return np.concatenate([score_from_statistics(metric, np.moveaxis(counts @ stats, -2, 0)) for counts in _draws(ids, samples, seed)])
 
-# %% ../nbs/03_metrics.ipynb #cell-037
+# %% ../nbs/03_metrics.ipynb #cell-076
 @dataclass(frozen=True)
 class Interval:
     "A score or difference with its interval, in points of the metric"
@@ -170,10 +179,12 @@ class Interval:
     @property
     def difference(self): return self.estimate
 
+# %% ../nbs/03_metrics.ipynb #cell-078
 def _signature(metric, hypotheses, references, samples, seed):
     whole = {'bleu': bleu, 'chrf': chrf, 'ter': ter, 'exact_match': exact_match, 'f1': f1}[metric]
     return f'{whole(hypotheses, references).signature}|bs:{samples}|rs:{seed}'
 
+# %% ../nbs/03_metrics.ipynb #cell-080
 def bootstrap_interval(hypotheses, # N texts
                        references, # N texts, or N lists of texts
                        metric='bleu', # as for `statistics`
@@ -186,7 +197,7 @@ def bootstrap_interval(hypotheses, # N texts
     low, high = np.quantile(bootstrap_scores(stats, metric, samples, seed, ids), [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(score_from_statistics(metric, stats.sum(0))), float(low), float(high), _signature(metric, hypotheses, references, samples, seed))
 
-# %% ../nbs/03_metrics.ipynb #cell-040
+# %% ../nbs/03_metrics.ipynb #cell-086
 def paired_bootstrap(a, b, # N texts each: two systems on the same items, in the same order
                      references, # N texts, or N lists of texts
                      metric='bleu', # as for `statistics`
@@ -202,7 +213,7 @@ def paired_bootstrap(a, b, # N texts each: two systems on the same items, in the
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(observed), float(low), float(high), _signature(metric, a, references, samples, seed) + '|test:paired', float(p))
 
-# %% ../nbs/03_metrics.ipynb #cell-046
+# %% ../nbs/03_metrics.ipynb #cell-095
 @dataclass(frozen=True)
 class Gap:
     "Mean difference of two arms over paired seeds, with its interval; in points of the metric"
@@ -220,7 +231,7 @@ class Gap:
     def note(self): return 'test items only: holds for this seed only' if self.seeds == 1 else f'{self.seeds} seeds and test items'
     def __str__(self): return f'{self.estimate:+.2f} [{self.low:+.2f}, {self.high:+.2f}], p = {self.p:.3g} ({self.note})'
 
-# %% ../nbs/03_metrics.ipynb #cell-047
+# %% ../nbs/03_metrics.ipynb #cell-097
 def gap_interval(stats_a, stats_b, # (S, N, k) each: statistics of S seeds on N items, paired in both axes
                  metric, # as for `statistics`
                  level=0.95, # confidence of the interval
@@ -237,7 +248,7 @@ def gap_interval(stats_a, stats_b, # (S, N, k) each: statistics of S seeds on N 
     v_seeds, v_items = d.var(ddof=1) / S if S > 1 else math.nan, drawn.mean(1).var(ddof=1)
     return _gap(d.mean(), v_seeds, v_items, S, N, level)
 
-# %% ../nbs/03_metrics.ipynb #cell-048
+# %% ../nbs/03_metrics.ipynb #cell-099
 def _gap(estimate, v_seeds, v_items, S, N, level):
     from scipy.stats import t
     v, df = v_items, N - 1.0
@@ -248,7 +259,7 @@ def _gap(estimate, v_seeds, v_items, S, N, level):
     p = 2 * t.sf(abs(estimate) / math.sqrt(v), df) if v > 0 else float(estimate == 0)
     return Gap(*(float(x) for x in (estimate, estimate - half, estimate + half, p, df, v_seeds, v_items)), seeds=S, items=N, level=level)
 
-# %% ../nbs/03_metrics.ipynb #cell-062
+# %% ../nbs/03_metrics.ipynb #cell-123
 def align(ids_a, stats_a, # N ids and (N, k) statistics
           ids_b, stats_b, # the same for the other run
          ): # (ids, stats_a, stats_b), in the order of sorted ids
