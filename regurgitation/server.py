@@ -114,13 +114,12 @@ class Server:
             raise InputError('base_url: expected http(s)://HOST[:PORT]/v1 with no user, password or query in it. A key belongs into a variable (api_key_env).')
         if not re.fullmatch('[A-Z_][A-Z0-9_]*', api_key_env or ''):
             raise InputError("api_key_env: expected a variable's name in capitals, e.g. OPENAI_API_KEY. What was given is not shown: it may be the key itself.")
-        self.local = url.hostname in ('localhost', '::1') or url.hostname.startswith('127.')
-        self.host = 'local' if self.local else url.hostname
+        self.host = 'local' if re.fullmatch(r'localhost|::1|127\.[0-9.]+', url.hostname) else url.hostname
 
     def key(self) -> str: # 'none' where the server is on this machine and the variable is not set
         "The key; raises `InputError`, which names the variable, where it is missing or no header can carry it"
         key = os.environ.get(self.variable, '').strip()
-        if not key and not self.local: raise InputError(f'no key: the variable {self.variable} is not set. Set it to your key for {self.host}.')
+        if not key and self.host != 'local': raise InputError(f'no key: the variable {self.variable} is not set. Set it to your key for {self.host}.')
         if not re.fullmatch('[!-~]*', key): raise InputError(f'the key in {self.variable} holds a space, a line break or a letter outside ASCII. Set it anew.')
         return key or 'none'
 
@@ -144,8 +143,8 @@ _MALFORMED = (ValueError, TypeError, KeyError, AttributeError) # what reading a 
 
 class _Run:
     "One call of `answers`: the requests in flight, and what ends them"
-    def __init__(self, model, stop, put):
-        self.model, self.server, self.client, self.stop, self.put = model, model.server, model.server.client(), stop, put
+    def __init__(self, model, stop, arrived): # a queue
+        self.model, self.server, self.client, self.stop, self.arrived = model, model.server, model.server.client(), stop, arrived
         self.gate, self.settled, self.flying, self.failed, self.over = asyncio.Lock(), asyncio.Event(), 0, 0, ''
 
     async def ask_all(self, requests):
@@ -158,7 +157,8 @@ class _Run:
 
     async def work(self, requests):
         for id, body in requests:
-            self.put(answer := await self.ask(id, body))
+            self.arrived.put(answer := await self.ask(id, body))
+            while self.arrived.qsize() > self.model.concurrency: await asyncio.sleep(.02) # nobody takes them: do not spend on
             self.failed = self.failed + 1 if 'error' in answer and not self.over else 0
             if self.failed >= self.model.give_up:
                 raise InputError(f'{self.failed} requests in a row failed, the last one so: {answer["error"]}. Mend the cause and run again: what was answered is not asked again.')
@@ -224,10 +224,10 @@ class _Run:
         return f'Near: {", ".join(near)}.' if near else f'{self.server.url} lists no models either: does the address end in /v1?'
 
 # %% ../nbs/05c_server.ipynb #cell-034
-def _arriving(start): # called with a function that takes an item; gives the coroutine that puts them
+def _arriving(start): # called with a queue; gives the coroutine that fills it
     "The items that a coroutine puts, each as soon as it is there"
     items, loop = queue.SimpleQueue(), asyncio.new_event_loop()
-    task = loop.create_task(start(items.put))
+    task = loop.create_task(start(items))
     def run():
         with contextlib.suppress(BaseException): loop.run_until_complete(task) # its error is raised below
         loop.run_until_complete(loop.shutdown_default_executor())
@@ -297,4 +297,4 @@ class ServedModel:
         "Ask for every prompt; raises `InputError` at once for a missing key, and later where no prompt could be answered"
         requests = [(p['id'], self.request(p, stop=stop, **decoding)) for p in prompts]
         self.server.key()
-        return _arriving(lambda put: _Run(self, stop, put).ask_all(iter(requests)))
+        return _arriving(lambda arrived: _Run(self, stop, arrived).ask_all(iter(requests)))
