@@ -18,7 +18,7 @@ from torch import nn
 from .core import InputError, atomic, seed_for, shuffled
 from .transformer import Shape, Transformer, batches, encode, load_translator, pad, save_translator, train_tokeniser
 
-# %% ../nbs/05_training.ipynb #cell-006
+# %% ../nbs/05_training.ipynb #cell-008
 @dataclass(frozen=True)
 class Recipe:
     "How a Transformer is trained"
@@ -33,6 +33,7 @@ class Recipe:
         if self.precision not in ('auto', 'float32', 'bfloat16'):
             raise InputError(f'precision {self.precision!r}: expected auto, float32 or bfloat16.')
 
+# %% ../nbs/05_training.ipynb #cell-012
 def fast_precision(device=None, # torch device; the GPU where there is one, else the processor
                   ) -> str:
     "The precision that this machine computes fastest: bfloat16 only where it is in the hardware"
@@ -41,7 +42,7 @@ def fast_precision(device=None, # torch device; the GPU where there is one, else
     able = torch.cpu.get_capabilities() if hasattr(torch.cpu, 'get_capabilities') else {}
     return 'bfloat16' if able.get('avx512_bf16') or able.get('amx_bf16') else 'float32'
 
-# %% ../nbs/05_training.ipynb #cell-009
+# %% ../nbs/05_training.ipynb #cell-016
 def learning_rate(recipe, # a Recipe
                   done, # share of the training that is done, 0 to 1
                  ) -> float:
@@ -49,7 +50,7 @@ def learning_rate(recipe, # a Recipe
     if done < recipe.warmup: return recipe.lr*done/recipe.warmup
     return recipe.lr*(1 + math.cos(math.pi*(done - recipe.warmup)/(1 - recipe.warmup)))/2
 
-# %% ../nbs/05_training.ipynb #cell-012
+# %% ../nbs/05_training.ipynb #cell-021
 def epoch_batches(lengths, # (pairs, 2) tokens of source and target
                   tokens, # budget of a batch, as in `Recipe`
                   *parts, # seed and epoch
@@ -60,7 +61,7 @@ def epoch_batches(lengths, # (pairs, 2) tokens of source and target
     groups = batches([max(lengths[i]) for i in rows], tokens//2)
     return shuffled([[rows[j] for j in group] for group in groups], 'batches', *parts)
 
-# %% ../nbs/05_training.ipynb #cell-015
+# %% ../nbs/05_training.ipynb #cell-028
 def shard(batch, # row numbers
           rank, world, # this process and how many there are
          ): # row numbers, weight
@@ -68,7 +69,7 @@ def shard(batch, # row numbers
     part = batch[rank::world]
     return (part, 1.0) if part else (batch[:1], 0.0)
 
-# %% ../nbs/05_training.ipynb #cell-018
+# %% ../nbs/05_training.ipynb #cell-032
 def flatten(model, # any module
            ) -> nn.Parameter: # one vector; the weights of the model are views of it, their gradients of its gradient
     "All weights of a model as one parameter for the optimiser"
@@ -79,7 +80,7 @@ def flatten(model, # any module
         w.data, w.grad = part.view_as(w), grad.view_as(w)
     return flat
 
-# %% ../nbs/05_training.ipynb #cell-021
+# %% ../nbs/05_training.ipynb #cell-038
 class State:
     "Weights, optimiser and position of a training run, and their checkpoint"
     def __init__(self, model, optimiser):
@@ -94,10 +95,7 @@ class State:
         with atomic(path) as part: save_file({k: v.contiguous() for k, v in tensors.items()}, part, {'position': json.dumps(position)})
 
     def load(self, path):
-        try:
-            with safe_open(path, 'pt') as f:
-                position, tensors = json.loads(f.metadata()['position']), {k: f.get_tensor(k) for k in f.keys()}
-        except Exception as e: raise InputError(f'{path}: a torn checkpoint ({e}). Remove it: the training starts again.') from e
+        position, tensors = _read_checkpoint(path)
         self.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
         self.best = {k[5:]: v for k, v in tensors.items() if k.startswith('best.')}
         moments = {}
@@ -107,7 +105,13 @@ class State:
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), 'state': moments})
         for k, v in position.items(): setattr(self, k, v)
 
-# %% ../nbs/05_training.ipynb #cell-023
+# %% ../nbs/05_training.ipynb #cell-040
+def _read_checkpoint(path):
+    try:
+        with safe_open(path, 'pt') as f: return json.loads(f.metadata()['position']), {k: f.get_tensor(k) for k in f.keys()}
+    except Exception as e: raise InputError(f'{path}: a torn checkpoint ({e}). Remove it: the training starts again.') from e
+
+# %% ../nbs/05_training.ipynb #cell-050
 class Encoded:
     "A pool as token ids, ready to be batched"
     def __init__(self, tokeniser, pool):
@@ -117,6 +121,7 @@ class Encoded:
 
     def batch(self, rows, device): return pad([self.source[i] for i in rows], device), pad([self.target[i] for i in rows], device)
 
+# %% ../nbs/05_training.ipynb #cell-054
 @torch.no_grad()
 def bits_per_byte(model, # Transformer
                   data, # Encoded pool
@@ -128,7 +133,7 @@ def bits_per_byte(model, # Transformer
     total = sum(model(*data.batch(rows, device))[1].item() for rows in epoch_batches(data.lengths, tokens, 'dev'))
     return total/math.log(2)/data.bytes
 
-# %% ../nbs/05_training.ipynb #cell-025
+# %% ../nbs/05_training.ipynb #cell-058
 def train(pool, # training pairs
           dev, # development pairs, human in every arm
           folder, # to fill
@@ -156,33 +161,14 @@ def train(pool, # training pairs
     accelerator.wait_for_everyone()
     return state.history
 
-# %% ../nbs/05_training.ipynb #cell-026
+# %% ../nbs/05_training.ipynb #cell-060
 def _start(pool, shape, seed, init):
     if init: return load_translator(init)
     tokeniser = train_tokeniser(pool['source'][:] + pool['target'][:], shape.vocab_size)
     torch.manual_seed(seed_for('weights', seed))
     return Transformer(Shape(**{**asdict(shape), 'vocab_size': tokeniser.get_vocab_size()})), tokeniser
 
-def _record(state, dev):
-    if not math.isfinite(dev): raise InputError(f'The training diverged in epoch {state.epoch} (development loss {dev}). Lower the learning rate.')
-    if not state.history or dev < min(e['dev_bits_per_byte'] for e in state.history):
-        state.best = {k: v.clone() for k, v in state.model.state_dict().items()}
-    total, tokens = state.seen
-    state.history.append({'epoch': state.epoch, 'step': state.step, 'train_nats_per_token': total/tokens, 'dev_bits_per_byte': dev})
-    state.epoch, state.seen = state.epoch + 1, [0.0, 0]
-
-def _finish(folder, state, tokeniser):
-    save_translator(folder/'last', state.model, tokeniser)
-    state.model.load_state_dict(state.best)
-    save_translator(folder/'best', state.model, tokeniser)
-    with atomic(folder/'history.json') as part: part.write_text(json.dumps(state.history))
-    _finished(folder)
-
-def _finished(folder):
-    (folder/'checkpoint.safetensors').unlink(missing_ok=True)
-    return json.loads((folder/'history.json').read_text())
-
-# %% ../nbs/05_training.ipynb #cell-028
+# %% ../nbs/05_training.ipynb #cell-062
 def _epoch(accelerator, model, state, data, recipe, seed, checkpoint, every, bar):
     groups = epoch_batches(data.lengths, recipe.tokens, seed, state.epoch)
     first = state.step - (state.history[-1]['step'] if state.history else 0)
@@ -201,3 +187,25 @@ def _epoch(accelerator, model, state, data, recipe, seed, checkpoint, every, bar
         state.step, state.seen = state.step + 1, [state.seen[0] + nll.item()*weight, state.seen[1] + int(data.lengths[rows, 1].sum()*weight)]
         if bar is not None: bar.update(len(group))
         if accelerator.is_main_process and time.monotonic() - saved > every: state.save(checkpoint); saved = time.monotonic()
+
+# %% ../nbs/05_training.ipynb #cell-064
+def _record(state, dev):
+    if not math.isfinite(dev): raise InputError(f'The training diverged in epoch {state.epoch} (development loss {dev}). Lower the learning rate.')
+    if not state.history or dev < min(e['dev_bits_per_byte'] for e in state.history):
+        state.best = {k: v.clone() for k, v in state.model.state_dict().items()}
+    total, tokens = state.seen
+    state.history.append({'epoch': state.epoch, 'step': state.step, 'train_nats_per_token': total/tokens, 'dev_bits_per_byte': dev})
+    state.epoch, state.seen = state.epoch + 1, [0.0, 0]
+
+# %% ../nbs/05_training.ipynb #cell-066
+def _finish(folder, state, tokeniser):
+    save_translator(folder/'last', state.model, tokeniser)
+    state.model.load_state_dict(state.best)
+    save_translator(folder/'best', state.model, tokeniser)
+    with atomic(folder/'history.json') as part: part.write_text(json.dumps(state.history))
+    _finished(folder)
+
+# %% ../nbs/05_training.ipynb #cell-068
+def _finished(folder):
+    (folder/'checkpoint.safetensors').unlink(missing_ok=True)
+    return json.loads((folder/'history.json').read_text())
