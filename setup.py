@@ -21,7 +21,7 @@ setup(
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     classifiers=[f"Development Status :: {statuses[int(cfg['status'])]}", f"Intended Audience :: {cfg['audience']}",
                  f"Natural Language :: {cfg['language']}", *(f'Programming Language :: Python :: {v}' for v in pythons)],
-    packages=find_packages(include=[lib, f'{lib}.*']), package_data={lib: ['presets/*.toml', 'claims.toml']},
+    packages=find_packages(include=[lib, f'{lib}.*']), package_data={lib: ['presets/*.toml', '*.toml']},
     python_requires=f">={cfg['min_python']}", install_requires=requirements, extras_require={'dev': dev_requirements},
     entry_points={'console_scripts': cfg.get('console_scripts', '').split(), 'nbdev': [f'{lib}={lib}._modidx:d']},
     zip_safe=False)

@@ -97,7 +97,7 @@ def kept_at(url, # what was fetched
 def fetch(url, # a public address that never changes its content: at a commit, or of a release
           sha256, # 64 hexadecimal digits, of the published bytes
           timeout=30.0, # seconds without a byte until an attempt is given up
-          attempts=6, # how often to try
+          attempts=5, # how often to try
           wait=1.0, # seconds before the second attempt; doubled before each that follows
          ) -> Path: # in the cache
     "The file, fetched if it is not in the cache; raises `InputError` where it cannot be had or is not what was published"
@@ -130,10 +130,12 @@ def hub(name, # OWNER/NAME
 def _local_rows(root, name, split, config):
     split, _, cut = split.partition('[')
     tried = [root/name/part/f'{split}.jsonl{end}' for part in (config or '', '') for end in ('.gz', '')]
-    for path in tried:
-        if path.is_file(): return read_jsonl(path)[slice(*(int(n) if n else None for n in cut.rstrip(']').split(':')))] if cut else read_jsonl(path)
-    raise InputError(f'{tried[0]}: no such file. REGURGITATION_HUB names a folder that does not have this data set: put it there, or unset '
-                     'REGURGITATION_HUB to use the hub.')
+    path = next((p for p in tried if p.is_file()), None)
+    if path is None: raise InputError(f'{tried[0]}: no such file. REGURGITATION_HUB names a folder that does not have this data set: put it there, or '
+                                      'unset REGURGITATION_HUB to use the hub.')
+    try: rows = read_jsonl(path)
+    except (EOFError, OSError, zlib.error, UnicodeDecodeError) as e: raise InputError(f'{path}: cannot be read ({e}). The file may be torn: put it there again.')
+    return rows[slice(*(int(n) if n else None for n in cut.rstrip(']').split(':')))] if cut else rows
 
 # %% ../nbs/00a_download.ipynb #cell-031
 def wheel(package, # name on PyPI
