@@ -1,12 +1,14 @@
-"What the notebook cannot show well: other processes, torn caches, and a message for every kind of bad input"
-import gzip, json, os, subprocess, sys
+"What the notebooks cannot show well: other processes, torn caches, the public corpora, and a message for every kind of bad input"
+import gzip, json, os, subprocess, sys, time
 from collections import Counter
 import pytest
 from hypothesis import given, settings, strategies as st
-from regurgitation import corpora
+from regurgitation import bible, corpora
+from regurgitation.bible import BIBLE_PARTS, bible_table, bible_verses
 from regurgitation.core import InputError, make_pool, pool_fingerprint, write_jsonl
-from regurgitation.corpora import (BIBLE_PARTS, bible_table, bible_verses, check_leakage, load_corpus, normalise, overlap,
-                                   part_of, split_by_group, text_groups, without_overlap)
+from regurgitation.corpora import CORPORA, corpus_card, corpus_table, load_corpus, recorded, systems
+from regurgitation.splits import (check_leakage, copies, keep_languages, keep_lengths, length_ratio, near_duplicates, normalise, other_language,
+                                  overlap, part_of, split_by_group, text_groups, without_overlap)
 
 PAIRS = [('wyc', 'web'), ('wyc', 'bbe'), ('bbe', 'web'), ('web', 'wyc')]
 
@@ -61,6 +63,14 @@ def test_ids_are_unique_and_lengths_kept(split):
     shorter = load_corpus('bible', split, max_words=15)
     assert set(shorter['id']) < set(pool['id'])
 
+PRINTS = {('wyc', 'web'): '8586df5c87c874f5 5f18eebed6605d99 535635cf734019ec e16703aada2a6e3b',
+          ('bbe', 'web'): '009eab189996b0b2 20ade07c624b8720 e149cbfc95876de2 3053fc6a1d8fb371'}
+
+@pytest.mark.parametrize('source,target', PRINTS)
+def test_the_pools_of_committed_rows_have_not_changed(source, target):
+    "Rows under results/ are keyed by these; a change here orphans them"
+    assert ' '.join(pool_fingerprint(load_corpus('bible', part, source=source, target=target)) for part in BIBLE_PARTS) == PRINTS[source, target]
+
 def test_sizes_that_the_studies_plan_with():
     sizes = {part: len(load_corpus('bible', part)) for part in BIBLE_PARTS}
     assert sizes == {'train': 10175, 'teacher': 8068, 'dev': 563, 'test': 1060}
@@ -84,7 +94,7 @@ def test_another_process_finds_the_same_pools(store):
 def genesis_only(monkeypatch):
     "Making the table anew takes seconds with 66 books"
     whole = {version: {k: t for k, t in bible_verses(version).items() if k[0] == 'GEN'} for version in ('bbe', 'web')}
-    monkeypatch.setattr(corpora, 'bible_verses', whole.get)
+    monkeypatch.setattr(bible, 'bible_verses', whole.get)
     bible_table.cache_clear()
     yield
     bible_table.cache_clear()
@@ -112,6 +122,9 @@ def test_no_apparatus_is_left_in_the_texts():
 def test_bad_requests_of_the_bible():
     refused("unknown corpus 'bibel'", "Did you mean 'bible'", name='bibel')
     refused('unknown corpus', 'Known: bible', name='europarl')
+    refused("unknown corpus 'taoteba-de-en'", "Did you mean 'tatoeba-de-en'", name='taoteba-de-en')
+    refused("unknown corpus 'europarl-de-tlh'", 'pl, pt, ro', name='europarl-de-tlh')
+    refused("unknown corpus 'europarl-de-de'", name='europarl-de-de')
     refused("no split 'validation'", 'train, teacher, dev, test', name='bible', split='validation')
     refused("unknown version 'kjv'", 'wyc, web, bbe', name='bible', source='kjv')
     refused("both 'web'", name='bible', source='web', target='web')
@@ -120,15 +133,164 @@ def test_bad_requests_of_the_bible():
     for n in (0, -1, 10**6, 10.0, '5'): refused(f'n is {n!r}', 'from 1 to 10175', name='bible', n=n)
 
 def test_a_missing_package_names_the_remedy(monkeypatch):
-    monkeypatch.setattr(corpora, 'installed_version', lambda name: '')
+    for module in (bible, corpora): monkeypatch.setattr(module, 'installed_version', lambda name: '')
     bible_table.cache_clear()
     refused('pip install pythonbible-wyc', name='bible')
-    assert not any(row['here'] for row in corpora.corpora())
+    assert not corpora.corpora()[0]['here'] and 'splits' not in corpus_card('bible')
 
 def test_a_package_with_other_offsets_is_refused(monkeypatch):
     class Moved: scripture_content, verse_start_indices, verse_end_indices = ' 1. In the bigynnyng', {1001002: 0}, {1001002: 20}
-    monkeypatch.setattr(corpora, '_package', lambda version: Moved)
-    refused('no number 2 at verse 1001002', 'pip install pythonbible-wyc==0.0.2', call=corpora.printed_verses, args=('wyc',))
+    monkeypatch.setattr(bible, '_package', lambda version: Moved)
+    refused('no number 2 at verse 1001002', 'pip install pythonbible-wyc==0.0.2', call=bible.printed_verses, args=('wyc',))
+
+# Public corpora
+
+@pytest.fixture
+def here(shared_data, monkeypatch):
+    "The mirror and the hub beside the checkout"
+    monkeypatch.setenv('REGURGITATION_MIRROR', str(shared_data/'mirror'))
+    monkeypatch.setenv('REGURGITATION_HUB', str(shared_data/'hub'))
+    corpus_table.cache_clear()
+    yield
+    corpus_table.cache_clear()
+
+SIZES = {'tatoeba-de-en': dict(train=117877, teacher=25038, dev=8516, test=16851), 'newstest-de-en': dict(train=16036, dev=5169, test=9001),
+         'wmt22-de-en': dict(train=1900, dev=79), 'wmt22-en-de': dict(train=1767, dev=130), 'wmt23-de-en': dict(test=549, suites=19305),
+         'europarl-de-en': dict(train=10070, teacher=2164, dev=703, test=1423)}
+
+@pytest.mark.parametrize('name', SIZES)
+def test_parts_of_the_public_corpora(here, name):
+    pools = {part: load_corpus(name, part) for part in SIZES[name]}
+    assert {part: len(pool) for part, pool in pools.items()} == SIZES[name]
+    ids = [id for pool in pools.values() for id in pool['id']]
+    assert len(set(ids)) == len(ids)
+    for held in ('test', 'dev'):
+        for part in pools:
+            if held in pools and part not in ('test', held): check_leakage(pools[part].select(range(min(len(pools[part]), 9000))), pools[held])
+    card = corpus_card(name)
+    assert card['splits'] == SIZES[name] and card['here']
+    assert sum([*card['splits'].values(), *card['dropped'].values()]) == len(corpus_table(name))
+
+def test_tatoeba_in_time(here):
+    "Each sentence once on one side of the line, found by another count than the one that divided them; the second load is quick"
+    began = time.process_time()
+    corpus_table.cache_clear()
+    pools = {part: load_corpus('tatoeba-de-en', part) for part in BIBLE_PARTS}
+    assert time.process_time() - began < 30 # seconds, of which the division is kept from the test before
+    for side in ('source', 'target'):
+        texts = {part: {text.casefold().strip(' .!?') for text in pool[side]} for part, pool in pools.items()}
+        assert not texts['test'] & (texts['train'] | texts['teacher'] | texts['dev'])
+        assert not texts['dev'] & (texts['train'] | texts['teacher']) and not texts['train'] & texts['teacher']
+
+def test_directions_lengths_and_years(here):
+    there, back = load_corpus('newstest-de-en', 'test', year=2018), load_corpus('newstest-de-en', 'test', year=2018, source='en')
+    assert len(there) == 2998 and there['id'] == back['id'] and there['source'] == back['target'] and back['references'][0] == [back['target'][0]]
+    short = load_corpus('newstest-de-en', 'test', min_words=5, max_words=10)
+    assert all(5 <= len(text.split()) <= 10 for side in ('source', 'target') for text in short[side])
+    refused('nothing of the year 2018', 'train has 2008, 2009', name='newstest-de-en', year=2018)
+    refused("source is 'fr'", "'de' or 'en'", name='newstest-de-en', source='fr')
+    refused("no split 'valid'", 'train, dev, test', 'all', name='newstest-de-en', split='valid')
+    refused("no split 'teacher'", name='wmt22-de-en', split='teacher')
+    refused("no option 'year'", 'source, min_words, max_words', name='wmt22-de-en', year=2022)
+    reverse = load_corpus('europarl-en-de', 'test')
+    same = load_corpus('europarl-de-en', 'test', source='en')
+    assert reverse.to_list() == same.to_list() and all(id.startswith('europarl/') for id in reverse['id']) and ' the ' in ' '.join(reverse['source'][:20])
+    assert load_corpus('europarl-en-de', 'test', source='de')['source'] == same['target']
+
+def test_everything_as_published(here):
+    assert len(load_corpus('wmt22-de-en', 'all')) == 1984 and len(load_corpus('wmt23-de-en', 'all')) == 549
+    refused('share 8 words in a row', call=check_leakage, args=(load_corpus('wmt22-de-en', 'train', n=50), load_corpus('wmt22-de-en', 'all')))
+
+def test_suites_are_sources_only(here):
+    pool = load_corpus('wmt23-de-en', 'suites', n=100)
+    assert set(pool['target']) == {''} and not any(pool['references']) and all(pool['source'])
+    assert set(pool['id']) <= recorded('wmt23-de-en', 'GPT4-5shot').keys()
+
+def test_squad(here):
+    test = load_corpus('squad', 'test')
+    assert len(test) == 10570 and all(source.count('\n\n') >= 1 for source in test['source'])
+    assert all(target == references[0] for target, references in zip(test['target'], test['references'])) and max(map(len, test['references'])) > 2
+    sizes = {part: len(load_corpus('squad', part)) for part in ('train', 'teacher', 'dev')}
+    assert sizes == {'train': 65134, 'teacher': 17911, 'dev': 3689}
+    titles = {part: {r['group'] for r in corpus_table('squad') if r['fate'] == part} for part in (*sizes, 'test')}
+    assert sum(map(len, titles.values())) == len(set().union(*titles.values())) # no article in two parts
+    answers = recorded('squad', 'BERT')
+    assert set(test['id']) == answers.keys()
+    assert sum(answers[id] in references for id, references in zip(test['id'], test['references'])) > 8500 # BERT is right in more than 80 %
+    assert systems('squad') == ['BERT', 'Logistic Regression Baseline', 'Match-LSTM', 'SLQA+', 'r-net+']
+
+def test_recorded_outputs_belong_to_their_sources(here):
+    import sacrebleu
+    for name in ('wmt22-de-en', 'wmt22-en-de', 'wmt23-de-en'):
+        pool = load_corpus(name, 'all')
+        for system in systems(name):
+            said = recorded(name, system)
+            assert set(pool['id']) <= said.keys() and len(said) == len(corpus_table(name))
+            score = lambda texts: sacrebleu.corpus_bleu(texts, [pool['target'][:300]]).score
+            texts = [said[id] for id in pool['id'][:300]]
+            assert score(texts) > 20 > 3 > score(texts[1:] + texts[:1]), (name, system)
+    refused("no recorded system 'gpt4'", "'GPT-4'", call=recorded, args=('wmt22-de-en', 'gpt4'))
+    refused('It has none here', call=recorded, args=('tatoeba-de-en', 'GPT-4'))
+    refused('unknown corpus', call=recorded, args=('wmt24-de-en', 'GPT-4'))
+
+def test_a_torn_division_is_made_again(here, store):
+    whole = load_corpus('wmt22-en-de', 'train')['id'][:]
+    path, = (store/'corpora').glob('wmt22-en-de-*')
+    for torn in (path.read_bytes()[:50], b'', b'not gzip', gzip.compress(b'{"fate'), gzip.compress(b'{"a": 1}\n')):
+        path.write_bytes(torn)
+        corpus_table.cache_clear()
+        assert load_corpus('wmt22-en-de', 'train')['id'][:] == whole
+
+def test_an_unwritable_cache_divides_each_time(here, tmp_path, monkeypatch):
+    load_corpus('wmt22-en-de', 'dev') # the files are fetched
+    monkeypatch.setattr(corpora, 'write_jsonl', lambda path, rows: open('/dev/full', 'w').write('x' * 10**6))
+    monkeypatch.setattr(corpora, 'ALGORITHM', 99)
+    corpus_table.cache_clear()
+    assert len(load_corpus('wmt22-en-de', 'dev')) == 130
+
+def test_files_that_do_not_belong_together(here, monkeypatch):
+    real = corpora._lines
+    monkeypatch.setattr(corpora, '_lines', lambda corpus, path: real(corpus, path)[:-1] if path.endswith('.en') else real(corpus, path))
+    corpus_table.cache_clear()
+    refused('wmt22-en-de', 'has 2036 lines', 'do not belong together', name='wmt22-en-de')
+
+def test_the_list_and_the_cards_need_no_data(monkeypatch, tmp_path):
+    monkeypatch.setenv('REGURGITATION_STORE', str(tmp_path))
+    for name in ('REGURGITATION_MIRROR', 'REGURGITATION_HUB'): monkeypatch.setenv(name, '')
+    monkeypatch.setattr(corpora.hub_config, 'HF_DATASETS_CACHE', str(tmp_path))
+    rows = corpora.corpora()
+    assert [r['name'] for r in rows] == ['bible', *CORPORA] and not any(r['here'] for r in rows[1:])
+    for name in CORPORA:
+        card = corpus_card(name)
+        assert card['terms'] and card['citation'] and card['source'].startswith('https://') and 'splits' not in card
+
+# Filters
+
+def test_near_duplicates_and_copies():
+    train = make_pool([dict(id='a', source='Der Hund läuft heute schnell über die lange Straße.', target='x y z')])
+    test = make_pool([dict(id='p', source='Der Hund läuft heute schnell über die lange Brücke.', target='a b c'), dict(id='q', source='Der Hund läuft heute.', target='d'),
+                      dict(id='r', source='Eine Katze schläft den ganzen Tag.', target='X, Y, Z!')])
+    found = near_duplicates(train, test)
+    assert found == {'p': ('source', 6 / 7, train['source'][0]), 'r': ('target', 1.0, 'x y z')}
+    assert copies(test, train) == [id in overlap(train, test) for id in test['id']] == [True, False, True]
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(*[st.lists(st.sampled_from('a b c d'.split()), min_size=1, max_size=12).map(' '.join)] * 2), min_size=1, max_size=8), st.integers(1, 8), st.integers(2, 5))
+def test_copies_are_those_of_overlap(pairs, n, at):
+    pool = make_pool([dict(id=str(i), source=s, target=t) for i, (s, t) in enumerate(pairs * 2)])
+    train, test = pool.select(range(min(at, len(pool) - 1))), pool.select(range(min(at, len(pool) - 1), len(pool)))
+    assert copies(test, train, n) == [id in overlap(train, test, n) for id in test['id']]
+
+def test_filters_say_what_they_drop():
+    pool = make_pool([dict(id=str(i), source=s, target=t) for i, (s, t) in enumerate([
+        ('Ich habe heute leider keine Zeit für dich.', 'I am afraid I have no time for you today.'), ('I have no time for you today, sorry.', 'I have no time for you today, sorry.'),
+        ('Das weiß ich wirklich nicht so genau.', 'Je ne sais vraiment pas ce que tu veux.'), ('Ja.', 'Yes, that is exactly what I meant to say.')])])
+    kept, dropped = keep_languages(pool, 'de', 'en')
+    assert kept['id'][:] == ['0', '3'] and dropped == {'source not de': 1, 'target not en': 1}
+    kept, dropped = keep_lengths(pool)
+    assert kept['id'][:] == ['0', '1', '2'] and dropped == {'one side over 2 times as long': 1}
+    assert length_ratio('Ja.', 'Yes.') == 14 / 13 and keep_languages(pool)[1] == {}
+    refused("language 'german'", 'de,', call=other_language, args=('Ja.', 'german'))
 
 # A user's files
 
