@@ -92,6 +92,10 @@ FLAGS = ('empty', 'truncated', 'refused', 'language', 'copied')
 _REFUSAL = re.compile(r"\bas an? (?:ai|artificial)\b|\b(?:a|ai|large) language model\b|\bI(?: cannot|(?: a|')m (?:un|not )able to| can ?not| can't|'m sorry, but I can't) "
                       r"(?:assist|help|comply|fulfil|provide|process|translate|answer|complete)\w* (?:you )?(?:with )?(?:this|that|your|the) (?:request|prompt|text|task|content)\b", re.I)
 
+@functools.lru_cache(2**17)
+def _foreign(text, codes): # what was shown, what should be written
+    return sum(map(str.isalpha, text)) >= 12 and (language_of(text, codes) == codes[0] or bool(other_language(text, codes[1])))
+
 def flags(answer, # a dict with text and finish
           target, # what was parsed from its text
           shown, # what the model was shown
@@ -102,13 +106,12 @@ def flags(answer, # a dict with text and finish
     if not target: return ['empty'] + ['refused'] * (answer.get('finish') == 'refused')
     translated = task.name != 'qa'
     cut = answer.get('finish') == 'length' and parse(answer['text'].split('\n')[-1], shown if translated else '') == target # its own line was cut
-    foreign = translated and all(codes) and codes[0] != codes[1] and sum(map(str.isalpha, target)) >= 12 and (
-        language_of(target, codes) == codes[0] or bool(other_language(target, codes[1])))
+    foreign = translated and None not in codes and codes[0] != codes[1] and _foreign(target, codes)
     same = translated and len(target.split()) >= 4 and normalise(target) == normalise(shown)
     found = {'truncated': cut, 'refused': answer.get('finish') == 'refused' or bool(_REFUSAL.search(target)), 'language': foreign, 'copied': same}
     return [flag for flag, there in found.items() if there]
 
-# %% ../nbs/05d_answers.ipynb #cell-019
+# %% ../nbs/05d_answers.ipynb #cell-020
 @dataclass
 class Report:
     "What came of asking for a pool"
@@ -127,7 +130,7 @@ class Report:
         waiting = f'; {self.waiting:,} not answered yet' if self.waiting else ''
         return f'{self.pairs:,} pairs from {self.sources:,} sources, {self.asked:,} answered now; flagged: {flagged}{waiting}{failed}'
 
-# %% ../nbs/05d_answers.ipynb #cell-021
+# %% ../nbs/05d_answers.ipynb #cell-022
 TOLD = ('tokens', 'prompt_tokens', 'seconds', 'time', 'finish') # of an answer, in the provenance of its pair
 
 def judge(answer, # a dict with text, finish and more
@@ -144,7 +147,7 @@ def judge(answer, # a dict with text, finish and more
         if answer.get(column): own[name] = sign*sum(answer[column])/len(answer[column])
     return target, found, json.dumps({**provenance, **own, **({'flags': found} if found else {})}, sort_keys=True, ensure_ascii=False)
 
-# %% ../nbs/05d_answers.ipynb #cell-023
+# %% ../nbs/05d_answers.ipynb #cell-025
 def check_keep(keep) -> tuple:
     "The flags whose answers stay; raises `InputError` for an unknown one"
     if strange := sorted(set(keep) - set(FLAGS[1:])): raise InputError(f'keep={strange[0]!r}: expected some of {", ".join(FLAGS[1:])} (an empty answer cannot be kept).')
