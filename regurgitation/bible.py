@@ -11,7 +11,7 @@ import functools, importlib, re, zlib
 from collections import Counter
 from datasets import Dataset
 from .core import InputError, default_store, fingerprint, installed_version, make_pool, read_jsonl, write_jsonl
-from .splits import normalise, overlap, part_of
+from .splits import overlap, part_of
 
 # %% ../nbs/00c_bible.ipynb #cell-007
 BOOKS = '''GEN EXO LEV NUM DEU JOS JDG RUT 1SA 2SA 1KI 2KI 1CH 2CH EZR NEH EST JOB PSA PRO ECC SNG ISA JER LAM EZK DAN HOS

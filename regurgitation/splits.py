@@ -10,7 +10,7 @@ __all__ = ['normalise', 'part_of', 'text_groups', 'split_by_group', 'overlap', '
 import functools, re, unicodedata
 from collections import Counter
 from datasets import Dataset
-from .core import InputError, make_pool, seed_for
+from .core import InputError, seed_for
 
 # %% ../nbs/00b_splits.ipynb #cell-008
 def normalise(text, # any text

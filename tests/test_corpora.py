@@ -192,6 +192,8 @@ def test_directions_lengths_and_years(here):
     refused("no split 'valid'", 'train, dev, test', 'all', name='newstest-de-en', split='valid')
     refused("no split 'teacher'", name='wmt22-de-en', split='teacher')
     refused("no option 'year'", 'source, min_words, max_words', name='wmt22-de-en', year=2022)
+    for rows in ('many', 0, -3, 1.5): refused(f'rows is {rows!r}', name='europarl-de-en', rows=rows)
+    assert len(load_corpus('europarl-de-en', 'all', rows=100)) == 100
     reverse = load_corpus('europarl-en-de', 'test')
     same = load_corpus('europarl-de-en', 'test', source='en')
     assert reverse.to_list() == same.to_list() and all(id.startswith('europarl/') for id in reverse['id']) and ' the ' in ' '.join(reverse['source'][:20])

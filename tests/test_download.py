@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from mirror_server import serving
 from regurgitation.core import InputError, file_sha256
-from regurgitation.corpora import CORPORA, corpus_table, load_corpus, recorded, systems
+from regurgitation.corpora import CORPORA, corpus_table, load_corpus
 from regurgitation.download import fetch, hub, kept_at, wheel
 
 TEXT = ('Die Aussprache ist geschlossen. ' * 400).encode()
