@@ -150,7 +150,7 @@ def read_rows(path, # JSON lines file of results
     return [_parse(line, f'{path}, line {i}') for i, line in enumerate(lines, 1)]
 
 # %% ../nbs/00_core.ipynb #cell-032
-VERSIONS = {'tokeniser': 1, 'training': 1, 'generation': 1, 'evaluation': 1} # raise one when its results change
+VERSIONS = {'model': 1, 'tokeniser': 1, 'training': 1, 'generation': 1, 'evaluation': 1} # raise one when its results change
 
 def default_store() -> Path:
     "Folder of the store: REGURGITATION_STORE, or regurgitation in the user's cache folder"

@@ -63,7 +63,9 @@ def _assemble(name, path):
 def _unpack(name, folder):
     "GGUF to safetensors, in float32 as transformers reads it, so that it loads in a second from now on"
     from transformers import AutoModelForCausalLM, AutoTokenizer
-    print(f'{name}: {MODELS[name].licence}, {MODELS[name].terms}. By using the model you accept these terms.', file=sys.stderr)
+    from transformers.utils import logging
+    logging.disable_progress_bar()
+    print(f'{name}: {MODELS[name].licence}, {MODELS[name].terms}. By using the model you accept these terms. Unpacking it takes a minute or two.', file=sys.stderr)
     _assemble(name, folder/'model.gguf')
     AutoTokenizer.from_pretrained(folder, gguf_file='model.gguf').save_pretrained(folder/'model')
     model = AutoModelForCausalLM.from_pretrained(folder, gguf_file='model.gguf', dtype='float32')
