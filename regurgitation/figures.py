@@ -107,7 +107,7 @@ def gap_figure(folder, # of results, or `Results`
         ax.grid(axis='x', visible=False)
         ax.set(xlabel='training pairs', ylabel=f'{NAMES.get(metric, metric)} points, real minus arm', title='Above 0, human targets taught more')
         ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncol=3)
-        return _explain(figure, gap_caption(table, margin)) if caption else figure
+        return _explain(figure, gap_caption(table, margin if metric == 'bleu' else None)) if caption else figure
 
 # %% ../nbs/17_figures.ipynb #cell-044
 def _gap_points(ax, t, sizes, shift, i, colour):
@@ -116,12 +116,13 @@ def _gap_points(ax, t, sizes, shift, i, colour):
 
 # %% ../nbs/17_figures.ipynb #cell-046
 def gap_caption(table, # of `gaps`
-                margin, # of the register
+                margin=None, # of the register, where it is drawn
                ) -> str:
     "How the gaps were made"
     seeds, items = table.seeds.max(), table['items'].max()
     over = f'{seeds} paired seeds (t) and {items:,} test items (bootstrap)' if seeds > 1 else f'{items:,} test items only (bootstrap): they hold for this one seed'
-    return f'95 % intervals over {over}, not corrected for the number of comparisons. Grey: ±{margin:g}, of no practical size. Sizes are nested, so they are no independent repeats.'
+    grey = '' if margin is None else f'Grey: ±{margin:g}, of no practical size. '
+    return f'95 % intervals over {over}, not corrected for the number of comparisons. {grey}Sizes are nested, so they are no independent repeats.'
 
 # %% ../nbs/17_figures.ipynb #cell-055
 def _score_interval(results, arm, size, metric):
