@@ -252,7 +252,7 @@ def _generate(lm, rows, options, batch=16):
 # %% ../nbs/05b_causal.ipynb #cell-029
 class CausalLM:
     "A language model on this machine as a writer: prompts in, answers out, each as soon as it has ended"
-    chunk = 512 # prompts that are always asked together, so that stopping a run does not change its answers
+    chunk = 500 # prompts that are always asked together, so that stopping a run does not change its answers
     def __init__(self, name, # of the register, of the hub, or a folder: see `get_model`
                  revision=None, # of the hub
                  device=None, # 'cuda' where there is one, else 'cpu'

@@ -68,8 +68,7 @@ def decoding_of(style='completion', method='greedy', max_tokens=128, stop=None, 
 # %% ../nbs/06_generation.ipynb #cell-022
 def _portions(asked, missing, chunk):
     "The prompts to ask, portion by portion"
-    size = lambda p: len(p.get('text') or json.dumps(p['messages']))
-    asked = sorted(asked, key=lambda p: (-size(p), p['id'])) if chunk else [p for p in asked if p['id'] in missing]
+    asked = asked if chunk else [p for p in asked if p['id'] in missing]
     for i in range(0, len(asked), chunk or len(asked) or 1):
         portion = asked[i:i + (chunk or len(asked))]
         if any(p['id'] in missing for p in portion): yield portion

@@ -123,9 +123,13 @@ def test_portions_do_not_depend_on_the_stop(model):
     rest.generate(verses())
     assert len(whole.writer.portions) == 3 and rest.writer.portions == whole.writer.portions[1:]
     assert len(rest.known(verses())) == 24 and sum(1 for _ in whole_lines(Answers(rest.config(), rest.store).path)) == 24
-    size = {p['id']: len(p['text']) for p in whole.prompts(verses())}
-    sizes = [size[id] for portion in whole.writer.portions for id in portion]
-    assert sizes == sorted(sizes, reverse=True)
+    assert [id for portion in whole.writer.portions for id in portion] == verses()['id'][:]
+
+def test_a_larger_pool_begins_with_the_portions_of_a_smaller(model):
+    model(chunk=8).generate(verses().select(range(16)))
+    more = model(chunk=8)
+    more.generate(verses())
+    assert more.writer.portions == [verses()['id'][16:]]
 
 def test_a_larger_pool_finds_the_answers_of_a_smaller(model):
     model().generate(verses().select(range(5, 15)))
