@@ -12,7 +12,8 @@ from typing import Optional
 import typer
 from rich.console import Console
 from rich.table import Table
-from .core import InputError, atomic, progress
+from . import __version__
+from .core import InputError, append_row, atomic, hardware, pool_fingerprint, progress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode='markdown', pretty_exceptions_enable=False,
                   help='What is a real, human-made training example worth once models can make examples too?')
@@ -169,7 +170,8 @@ def generate(corpus: str = typer.Option(..., help='A corpus (regurgitation corpo
              dry_run: bool = typer.Option(False, help='Say what would be asked and cost; ask nothing.'),
              batch: Optional[Path] = typer.Option(None, help='Write the requests to this batch file instead of asking.'),
              given: Optional[Path] = typer.Option(None, '--from', help='Take the answers from this file of batch output; needs --batch, the requests.'),
-             pool: Optional[Path] = typer.Option(None, help='Also write ids, targets and provenance to this .jsonl.gz.')):
+             pool: Optional[Path] = typer.Option(None, help='Also write ids, targets and provenance to this .jsonl.gz.'),
+             row: Optional[Path] = typer.Option(None, help='Also add the scores against the human references to this file of rows.')):
     """Let a generator write the targets of a corpus.
 
     Example: regurgitation generate --corpus tatoeba-de-en --n 100 --generator causal:gemma-3-270m --out gemma.jsonl
@@ -187,5 +189,14 @@ def generate(corpus: str = typer.Option(..., help='A corpus (regurgitation corpo
     if given and not batch: raise InputError('--from needs --batch: the file of requests that was answered.')
     with progress(total=len(human), label=generator, unit=' answers') as bar:
         report = write(human, writer, out, task, bar, batch_answers([given], batch) if given else None)
-    if pool: save_pool(pool, load_pairs(out), whence, report)
+    made = load_pairs(out)
+    if pool: save_pool(pool, made, whence, report)
+    if row: append_row(row, _row(whence, task, generator, made, human, report))
     console.print(f'{report}: {out}', soft_wrap=True)
+
+def _row(whence, task, name, made, human, report):
+    from regurgitation.generation import quality
+    told = {'pairs': report.pairs, 'sources': report.sources, 'flags': {k: len(ids) for k, ids in report.flags.items()}, 'failures': len(report.failures),
+            'tokens': report.tokens, 'prompt_tokens': report.prompt_tokens}
+    return {'study': 'generators', 'corpus': whence, 'task': task, 'generator': name, 'metrics': quality(made, human, task), **told, 'made': json.loads(made['provenance'][0] or '{}'),
+            'test': pool_fingerprint(human), 'hardware': hardware(), 'version': __version__}

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DECODING', 'GENERATORS', 'Copy', 'TransformerGenerator', 'decoding_of', 'Prompted', 'LanguageModelGenerator',
-           'Recorded', 'load_generator', 'generate', 'to_ask', 'estimate', 'save_pool', 'load_pool']
+           'Recorded', 'load_generator', 'generate', 'to_ask', 'estimate', 'quality', 'save_pool', 'load_pool']
 
 # %% ../nbs/06_generation.ipynb #cell-004
 import difflib, gzip, json
@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from .core import InputError, Store, atomic, file_sha256, fingerprint, make_pool, read_jsonl, write_jsonl
 from .answers import Answers, Report, TOLD, add_line, check_keep, collect, judge, keys_of, whole_lines
+from .metrics import bootstrap_interval
 from .tasks import languages_of, load_task, prompts, replace_targets, strip_targets
 from .transformer import load_translator, translate
 
@@ -266,6 +267,18 @@ def estimate(pool, generator, task='translation') -> dict: # requests, and of a 
     return generator.writer.estimate(asked, **generator.decoding) if asked and hasattr(generator.writer, 'estimate') else {'requests': len(asked)}
 
 # %% ../nbs/06_generation.ipynb #cell-067
+def quality(made, # generated pool
+            human, # the pool whose sources were given
+            task='translation', # name of the task
+           ) -> dict: # metric -> score, low, high (95 %), signature
+    "The scores of a generated pool, with bootstrap intervals over the sources"
+    task = load_task(task)
+    said = dict(zip(made['id'][:], made[task.generated][:]))
+    hypotheses, references = [said.get(id, '') for id in human['id'][:]], human['references'][:] if task.generated == 'target' else human['source'][:]
+    found = {name: bootstrap_interval(hypotheses, references, name) for name in task.metrics}
+    return {name: {'score': round(i.estimate, 3), 'low': round(i.low, 3), 'high': round(i.high, 3), 'signature': i.signature} for name, i in found.items()}
+
+# %% ../nbs/06_generation.ipynb #cell-070
 def save_pool(path, # .jsonl.gz
               pool, # generated pairs, flagged ones too where they shall be counted
               corpus, # dict: name, split, n, seed and options with which `load_corpus` gives the sources
@@ -281,7 +294,7 @@ def save_pool(path, # .jsonl.gz
     with atomic(path) as part, open(part, 'wb') as f, gzip.GzipFile('', 'wb', mtime=0, fileobj=f) as z:
         for row in [head, *rows]: z.write(json.dumps(row, ensure_ascii=False).encode() + b'\n')
 
-# %% ../nbs/06_generation.ipynb #cell-068
+# %% ../nbs/06_generation.ipynb #cell-071
 def load_pool(path, # as `save_pool` wrote it
               human=None, # the pool that holds the sources; loaded from the corpus where none is given
               keep=(), # flags of answers that stay in the pool

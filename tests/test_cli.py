@@ -83,3 +83,32 @@ def test_corpora_are_listed_with_licence_and_place():
 @pytest.mark.parametrize('command', ['run', 'report', 'corpora'])
 def test_help_has_an_example(command):
     assert 'Example: regurgitation' in ' '.join(call(command, '--help').stdout.split())
+
+def test_generate_writes_pairs_a_pool_and_a_row_of_scores(tmp_path):
+    out, pool, row = tmp_path/'copied.jsonl', tmp_path/'copied.jsonl.gz', tmp_path/'rows.jsonl'
+    done = call('generate', '--corpus', 'bible', '--split', 'test', '--n', 60, '--generator', 'copy', '--out', out, '--pool', pool, '--row', row)
+    assert done.returncode == 0 and '60 pairs from 60 sources' in ' '.join(done.stdout.split()), done.stderr
+    told = read_rows(row)[0]
+    assert told['metrics']['bleu']['low'] <= told['metrics']['bleu']['score'] <= told['metrics']['bleu']['high'] and 'bs:1000' in told['metrics']['bleu']['signature']
+    from regurgitation.generation import load_pool
+    assert load_pool(pool)['target'][:] == [json.loads(line)['source'] for line in out.read_text().splitlines()]
+
+def test_what_does_not_come_out_counts_as_empty():
+    from regurgitation.corpora import load_corpus
+    from regurgitation.generation import quality
+    human = load_corpus('bible', split='test', n=40)
+    assert quality(human, human)['bleu']['score'] == 100
+    assert quality(human.select(range(20)), human)['bleu']['score'] < 70
+
+def test_generate_says_what_is_wrong(tmp_path):
+    base = ('generate', '--corpus', 'bible', '--out', tmp_path/'o.jsonl', '--n', 20)
+    for given, said in ((('--generator', 'causl:gemma-3-270m'), "no generator 'causl'"), (('--generator', 'causal:gemma-3-27m'), "Did you mean 'gemma-3-270m'"),
+                        (('--generator', 'copy', '--from', tmp_path/'x'), '--from needs --batch'), (('--generator', 'openai:gpt-4o-mini'), 'OPENAI_API_KEY')):
+        done = subprocess.run([*COMMAND, *map(str, base), *map(str, given)], capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'OPENAI_API_KEY'})
+        assert done.returncode == 2 and said in ' '.join(done.stderr.split()) and 'Traceback' not in done.stderr, done.stderr
+
+@pytest.mark.parametrize('command', (('corpora',), ('corpora', 'wmt22-de-en'), ('models',)))
+def test_listings_fit_80_columns(command):
+    done = call(*command)
+    assert done.returncode == 0 and all(len(line) <= 80 for line in done.stdout.splitlines()), done.stdout + done.stderr
+    assert call(*command, '--json').stdout.startswith(('[', '{'))
