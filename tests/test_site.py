@@ -63,7 +63,7 @@ class Elements(HTMLParser):
 def test_pages_are_named_after_their_modules(site):
     "metrics.html and not 03_metrics.html, in this build as in Quarto's"
     notebooks = [p.relative_to(root/'nbs') for p in (root/'nbs').rglob('*.ipynb') if not any(x.startswith(('.', '_')) for x in p.parts)]
-    wanted = {(p.parent/p.stem.lstrip('0123456789').lstrip('_')).as_posix() + '.html' for p in notebooks}
+    wanted = {(p.parent/re.sub(r'^\d+[a-z]?_', '', p.stem)).as_posix() + '.html' for p in notebooks}
     assert set(names(site)) == wanted
 
 def test_every_internal_link_and_anchor_resolves(site):
