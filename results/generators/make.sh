@@ -19,7 +19,7 @@ score() { # corpus, split, system
 }
 
 language_model() { # short name, generator, style
-  write "newstest-de-en.$1" "$2" --corpus newstest-de-en --split test --n 2000 --style "$3"
+  for n in 1000 2000; do write "newstest-de-en.$n.$1" "$2" --corpus newstest-de-en --split test --n $n --style "$3"; done
   for n in 1000 4000 20000; do write "tatoeba-de-en.$n.$1" "$2" --corpus tatoeba-de-en --split train --n $n --style "$3"; done
   for n in 1000 5000; do write "europarl-de-en.$n.$1" "$2" --corpus europarl-de-en --split train --n $n --style "$3"; done
   for n in 1000 5000; do write "squad.$n.$1" "$2" --corpus squad --split train --n $n --task qa --shots 2 --max-tokens 32 --style "$3"; done
