@@ -133,7 +133,7 @@ def _generator(name, corpus, task, shots, shots_from, options): # options: None 
     from regurgitation.corpora import load_corpus
     from regurgitation.generation import load_generator
     from regurgitation.tasks import languages_of
-    options = {k: v for k, v in options.items() if v not in (None, [], False)}
+    options = {k: v for k, v in options.items() if v is not None and v is not False and v != []} # a temperature of 0 is something that the user said
     if not name.startswith(('causal:', 'openai:')): return load_generator(name, **options)
     if task == 'translation': options['languages'] = languages_of(corpus)
     return load_generator(name, shots=load_corpus(shots_from or corpus, split='dev', n=shots) if shots else None, **options)
