@@ -28,6 +28,7 @@ def _print_table(rows, # dicts with the same keys
     for r in rows: table.add_row(*(f'{v:,.1f}' if isinstance(v, float) else str(v) for v in r.values()))
     console.print(table)
 
+# %% ../nbs/18_cli.ipynb #cell-008
 def _plain(command):
     "The command with `InputError` printed as its message, and with a word on how to go on after an interrupt"
     @functools.wraps(command)
@@ -39,7 +40,7 @@ def _plain(command):
         raise typer.Exit(code)
     return wrapped
 
-# %% ../nbs/18_cli.ipynb #cell-008
+# %% ../nbs/18_cli.ipynb #cell-010
 def _describe(study, data, jobs, workers):
     rows = sum(j[0] in ('student', 'baseline') for j in jobs)
     if not rows: return console.print(f'{study.name}: all rows are there')
@@ -70,7 +71,7 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
     run_study(study, out, workers=workers)
     _report(out)
 
-# %% ../nbs/18_cli.ipynb #cell-010
+# %% ../nbs/18_cli.ipynb #cell-012
 @app.command()
 @_plain
 def report(folder: Path = typer.Argument(..., help='A folder of results: rows.jsonl and predictions/.'),
@@ -90,7 +91,7 @@ def _report(folder, as_json=False):
     console.print(); console.print(sentence(folder), style='bold', highlight=False)
     console.print(f'\nreport: {path}', soft_wrap=True, highlight=False)
 
-# %% ../nbs/18_cli.ipynb #cell-012
+# %% ../nbs/18_cli.ipynb #cell-014
 @app.command()
 @_plain
 def corpora(name: Optional[str] = typer.Argument(None, help='A corpus: print all about it.'),
@@ -104,7 +105,7 @@ def corpora(name: Optional[str] = typer.Argument(None, help='A corpus: print all
     if as_json: print(json.dumps(found, ensure_ascii=False, default=str))
     else: _print_card(found) if name else _print_table(found)
 
-# %% ../nbs/18_cli.ipynb #cell-013
+# %% ../nbs/18_cli.ipynb #cell-016
 def _print_card(card): # dict: what is long is wrapped beside its name
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style='bold', no_wrap=True); table.add_column(overflow='fold')
@@ -113,7 +114,7 @@ def _print_card(card): # dict: what is long is wrapped beside its name
         if v is not None: table.add_row(k, told(v) or 'none')
     console.print(table)
 
-# %% ../nbs/18_cli.ipynb #cell-017
+# %% ../nbs/18_cli.ipynb #cell-021
 @app.command()
 @_plain
 def models(action: Optional[str] = typer.Argument(None, help='get: fetch and unpack a model now.'),
@@ -128,7 +129,7 @@ def models(action: Optional[str] = typer.Argument(None, help='get: fetch and unp
     if action != 'get' or not name: raise InputError('expected: regurgitation models, or regurgitation models get NAME')
     console.print(str(get_model(name)), soft_wrap=True)
 
-# %% ../nbs/18_cli.ipynb #cell-020
+# %% ../nbs/18_cli.ipynb #cell-024
 def _generator(name, corpus, task, shots, shots_from, options): # options: None where the user said nothing
     from regurgitation.corpora import load_corpus
     from regurgitation.generation import load_generator
@@ -138,6 +139,7 @@ def _generator(name, corpus, task, shots, shots_from, options): # options: None 
     if task == 'translation': options['languages'] = languages_of(corpus)
     return load_generator(name, shots=load_corpus(shots_from or corpus, split='dev', n=shots) if shots else None, **options)
 
+# %% ../nbs/18_cli.ipynb #cell-026
 def _batch(generator, task, pool, out):
     from regurgitation.batches import write_batch
     from regurgitation.generation import to_ask
@@ -145,7 +147,39 @@ def _batch(generator, task, pool, out):
     write_batch(generator.writer, out, asked, **generator.decoding)
     console.print(f'{len(asked):,} requests: {out}', soft_wrap=True)
 
-# %% ../nbs/18_cli.ipynb #cell-021
+
+def _prices(text):
+    try: read, written = map(float, text.split(','))
+    except ValueError: raise InputError(f'--prices {text!r}: expected dollars for a million tokens read and written, such as 0.15,0.60.')
+    return read, written
+
+# %% ../nbs/18_cli.ipynb #cell-028
+def _generate(whence, writer, name, task, out, dry_run, batch, given, pool, row):
+    from regurgitation.batches import batch_answers
+    from regurgitation.corpora import load_corpus
+    from regurgitation.files import load_pairs
+    from regurgitation.generation import estimate, generate as write, save_pool
+    human = load_corpus(**whence)
+    if dry_run: return _print_card(estimate(human, writer, task))
+    if batch and not name.startswith('openai:'): raise InputError(f'--batch: {name} takes no batch files; openai:MODEL does.')
+    if batch and not given: return _batch(writer, task, human, batch)
+    if given and not batch: raise InputError('--from needs --batch: the file of requests that was answered.')
+    with progress(total=len(human), label=name, unit=' answers') as bar:
+        report = write(human, writer, out, task, bar, batch_answers([given], batch) if given else None)
+    made = load_pairs(out)
+    if pool: save_pool(pool, made, whence, report)
+    if row: append_row(row, _row(whence, task, name, made, human, report))
+    console.print(f'{report}: {out}', soft_wrap=True)
+
+# %% ../nbs/18_cli.ipynb #cell-030
+def _row(whence, task, name, made, human, report):
+    from regurgitation.generation import quality
+    told = {'pairs': report.pairs, 'sources': report.sources, 'flags': {k: len(ids) for k, ids in report.flags.items()}, 'failures': len(report.failures),
+            'tokens': report.tokens, 'prompt_tokens': report.prompt_tokens}
+    return {'study': 'generators', 'corpus': whence, 'task': task, 'generator': name, 'metrics': quality(made, human, task), **told, 'made': json.loads(made['provenance'][0] or '{}'),
+            'test': pool_fingerprint(human), 'hardware': hardware(), 'version': __version__}
+
+# %% ../nbs/18_cli.ipynb #cell-032
 @app.command()
 @_plain
 def generate(corpus: str = typer.Option(..., help='A corpus (regurgitation corpora), or a file of pairs.'),
@@ -176,27 +210,7 @@ def generate(corpus: str = typer.Option(..., help='A corpus (regurgitation corpo
 
     Example: regurgitation generate --corpus tatoeba-de-en --n 100 --generator causal:gemma-3-270m --out gemma.jsonl
     """
-    from regurgitation.batches import batch_answers
-    from regurgitation.corpora import load_corpus
-    from regurgitation.files import load_pairs
-    from regurgitation.generation import estimate, generate as write, save_pool
     known = dict(style=style, method=method, temperature=temperature, top_p=top_p, max_tokens=max_tokens, scores=scores, keep=keep, base_url=base_url, budget_money=budget,
-                 prices=prices and tuple(map(float, prices.split(','))))
+                 prices=prices and _prices(prices))
     whence = dict(name=corpus, split=split, n=n, seed=seed)
-    human, writer = load_corpus(**whence), _generator(generator, corpus, task, shots, shots_from, known)
-    if dry_run: return _print_card(estimate(human, writer, task))
-    if batch and not given: return _batch(writer, task, human, batch)
-    if given and not batch: raise InputError('--from needs --batch: the file of requests that was answered.')
-    with progress(total=len(human), label=generator, unit=' answers') as bar:
-        report = write(human, writer, out, task, bar, batch_answers([given], batch) if given else None)
-    made = load_pairs(out)
-    if pool: save_pool(pool, made, whence, report)
-    if row: append_row(row, _row(whence, task, generator, made, human, report))
-    console.print(f'{report}: {out}', soft_wrap=True)
-
-def _row(whence, task, name, made, human, report):
-    from regurgitation.generation import quality
-    told = {'pairs': report.pairs, 'sources': report.sources, 'flags': {k: len(ids) for k, ids in report.flags.items()}, 'failures': len(report.failures),
-            'tokens': report.tokens, 'prompt_tokens': report.prompt_tokens}
-    return {'study': 'generators', 'corpus': whence, 'task': task, 'generator': name, 'metrics': quality(made, human, task), **told, 'made': json.loads(made['provenance'][0] or '{}'),
-            'test': pool_fingerprint(human), 'hardware': hardware(), 'version': __version__}
+    _generate(whence, _generator(generator, corpus, task, shots, shots_from, known), generator, task, out, dry_run, batch, given, pool, row)

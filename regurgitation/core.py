@@ -26,18 +26,20 @@ def fingerprint(value, # anything that JSON can hold; the order of keys does not
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(',', ':'), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+# %% ../nbs/00_core.ipynb #cell-010
 def file_sha256(path, # a file
                ) -> str: # 64 hexadecimal digits
     "SHA-256 of a file's bytes"
     with open(path, 'rb') as f: return hashlib.file_digest(f, 'sha256').hexdigest() if sys.version_info >= (3, 11) \
         else hashlib.sha256(f.read()).hexdigest()
 
-# %% ../nbs/00_core.ipynb #cell-011
+# %% ../nbs/00_core.ipynb #cell-014
 def seed_for(*parts, # what the randomness is for: words and numbers
             ) -> int: # 0 to 2**63 - 1
     "A seed that depends on every part and on nothing else"
     return int(fingerprint(list(parts)), 16) >> 1
 
+# %% ../nbs/00_core.ipynb #cell-016
 def shuffled(items, # a sequence
              *parts, # what the shuffle is for, as in `seed_for`
             ) -> list:
@@ -46,7 +48,7 @@ def shuffled(items, # a sequence
     random.Random(seed_for(*parts)).shuffle(items)
     return items
 
-# %% ../nbs/00_core.ipynb #cell-014
+# %% ../nbs/00_core.ipynb #cell-020
 COLUMNS = ('id', 'source', 'target', 'references', 'origin', 'provenance')
 
 def make_pool(rows, # dicts with id, source, target; the rest has defaults
@@ -58,7 +60,7 @@ def make_pool(rows, # dicts with id, source, target; the rest has defaults
     _check_ids([r['id'] for r in rows], where)
     return Dataset.from_dict({c: [r[c] for r in rows] for c in COLUMNS})
 
-# %% ../nbs/00_core.ipynb #cell-015
+# %% ../nbs/00_core.ipynb #cell-022
 def _check_row(row, where):
     for field in ('id', 'source', 'target'):
         if field not in row:
@@ -66,6 +68,7 @@ def _check_row(row, where):
         if not isinstance(row[field], str) or not row[field].strip():
             raise InputError(f'{where}: {field} is {row[field]!r}, expected text that is not empty. Mend the row or remove it.')
 
+# %% ../nbs/00_core.ipynb #cell-023
 def _check_ids(ids, where):
     if not ids: raise InputError(f'{where}: no pair in it. Check the path, the filters and the split.')
     seen = {}
@@ -73,14 +76,14 @@ def _check_ids(ids, where):
         if seen.setdefault(id, i) != i:
             raise InputError(f'{where}: rows {seen[id] + 1} and {i + 1} have the same id {id!r}. Ids must be unique: renumber one.')
 
-# %% ../nbs/00_core.ipynb #cell-018
+# %% ../nbs/00_core.ipynb #cell-027
 def raises(error, call, *args, **kwargs) -> str:
     "The message of the error that the call raises; an AssertionError where it raises none"
     try: call(*args, **kwargs)
     except error as e: return str(e)
     raise AssertionError(f'{call} raised no {error.__name__}')
 
-# %% ../nbs/00_core.ipynb #cell-021
+# %% ../nbs/00_core.ipynb #cell-030
 def pool_fingerprint(pool, # a pool
                     ) -> str:
     "Name of a pool's contents and order: ids, sources, targets and references"
@@ -88,7 +91,7 @@ def pool_fingerprint(pool, # a pool
     for row in zip(*(pool[c][:] for c in COLUMNS[:4])): h.update(json.dumps(row, ensure_ascii=False).encode() + b'\n')
     return h.hexdigest()[:16]
 
-# %% ../nbs/00_core.ipynb #cell-024
+# %% ../nbs/00_core.ipynb #cell-034
 @contextlib.contextmanager
 def atomic(path, # where the finished file shall be
           ):
@@ -101,7 +104,7 @@ def atomic(path, # where the finished file shall be
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #cell-025
+# %% ../nbs/00_core.ipynb #cell-035
 def write_jsonl(path, # file; compressed where the name ends in .gz
                 rows, # dicts
                ):
@@ -111,6 +114,7 @@ def write_jsonl(path, # file; compressed where the name ends in .gz
         with opened as f:
             for row in rows: f.write(json.dumps(row, ensure_ascii=False) + '\n')
 
+# %% ../nbs/00_core.ipynb #cell-037
 def read_jsonl(path, # file; compressed where the name ends in .gz
               ) -> list: # dicts
     "The rows of a JSON lines file; raises `InputError` for a missing file and for a line that is not a JSON object"
@@ -121,7 +125,7 @@ def read_jsonl(path, # file; compressed where the name ends in .gz
             if line.strip(): rows.append(_parse(line, f'{path}, line {i}'))
     return rows
 
-# %% ../nbs/00_core.ipynb #cell-026
+# %% ../nbs/00_core.ipynb #cell-038
 def _parse(line, where):
     try: row = json.loads(line)
     except json.JSONDecodeError as e:
@@ -129,35 +133,51 @@ def _parse(line, where):
     if not isinstance(row, dict): raise InputError(f'{where}: expected a JSON object, found {line[:60]!r}.')
     return row
 
-# %% ../nbs/00_core.ipynb #cell-029
+# %% ../nbs/00_core.ipynb #cell-042
+def _whole(f):
+    "Bytes of an open file up to its last line end"
+    end = f.seek(0, 2)
+    while end:
+        start = max(0, end - 2**16)
+        f.seek(start)
+        if (found := f.read(end - start).rfind(b'\n')) >= 0: return start + found + 1
+        end = start
+    return 0
+
+# %% ../nbs/00_core.ipynb #cell-044
 def append_row(path, # JSON lines file of results
                row, # a dict
               ):
-    "Add one row to a file of results, in one write; a torn tail left by a crash is cut off first"
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f'{path}.lock'), open(path, 'ab+') as f:
-        f.seek(0)
-        f.truncate(f.read().rfind(b'\n') + 1)
-        f.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b'\n')
+    "Add one row, in one write; a torn tail left by a crash is cut off first; raises `InputError` where it cannot be written"
+    path, line = Path(path), json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b'\n'
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f'{path}.lock'), open(path, 'ab+') as f:
+            if (size := _whole(f)) < f.seek(0, 2): f.truncate(size)
+            f.write(line)
+    except OSError as e:
+        raise InputError(f'{path}: cannot be written ({e.strerror or e}). What was written before is kept: make room there, or name another place, '
+                         f'and run the same command again.') from e
 
+# %% ../nbs/00_core.ipynb #cell-046
 def read_rows(path, # JSON lines file of results
              ) -> list: # dicts
     "The complete rows of a file of results; a torn tail is left out"
     path = Path(path)
     if not path.is_file(): raise InputError(f'{path}: no rows there. Run the study first: regurgitation run STUDY --out {path.parent}')
-    lines = path.read_text(encoding='utf-8').split('\n')[:-1]
-    return [_parse(line, f'{path}, line {i}') for i, line in enumerate(lines, 1)]
+    lines = path.read_bytes().split(b'\n')[:-1] # bytes: the tail may be torn inside a letter
+    return [_parse(line.decode(), f'{path}, line {i}') for i, line in enumerate(lines, 1)]
 
-# %% ../nbs/00_core.ipynb #cell-032
+# %% ../nbs/00_core.ipynb #cell-050
 VERSIONS = {'model': 1, 'tokeniser': 1, 'training': 1, 'generation': 1, 'evaluation': 1} # raise one when its results change
 
+# %% ../nbs/00_core.ipynb #cell-051
 def default_store() -> Path:
     "Folder of the store: REGURGITATION_STORE, or regurgitation in the user's cache folder"
     base = os.environ.get('XDG_CACHE_HOME') or Path.home()/'.cache'
     return Path(os.environ.get('REGURGITATION_STORE') or Path(base)/'regurgitation')
 
-# %% ../nbs/00_core.ipynb #cell-033
+# %% ../nbs/00_core.ipynb #cell-053
 class Store:
     "Folders named by the fingerprint of what determines them, each made once"
     def __init__(self, root=None): # folder; `default_store()` where none is given
@@ -187,10 +207,11 @@ class Store:
                 os.replace(part, done)
         return done
 
-# %% ../nbs/00_core.ipynb #cell-038
+# %% ../nbs/00_core.ipynb #cell-059
 class _LogBar(tqdm):
     def display(self, msg=None, pos=None): print(msg or str(self), file=self.fp, flush=True)
 
+# %% ../nbs/00_core.ipynb #cell-061
 def progress(items=None, # anything iterable, or nothing where `.update(n)` is called by hand
              total=None, # number of items
              label='', # what is counted
@@ -204,12 +225,13 @@ def progress(items=None, # anything iterable, or nothing where `.update(n)` is c
     return bar(items, total=total, desc=label, unit=unit, mininterval=pace, maxinterval=pace, disable=off,
                dynamic_ncols=interactive, ascii=not interactive, file=sys.stderr)
 
-# %% ../nbs/00_core.ipynb #cell-041
+# %% ../nbs/00_core.ipynb #cell-065
 def installed_version(name) -> str:
     "Version of an installed distribution, or an empty string"
     try: return version(name)
     except PackageNotFoundError: return ''
 
+# %% ../nbs/00_core.ipynb #cell-066
 def hardware() -> dict:
     "Processor, cores, accelerator and versions, as a row records them"
     import torch

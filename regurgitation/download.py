@@ -12,15 +12,17 @@ import requests
 from filelock import FileLock
 from .core import InputError, atomic, default_store, file_sha256, progress, read_jsonl
 
-# %% ../nbs/00a_download.ipynb #cell-009
+# %% ../nbs/00a_download.ipynb #cell-010
 PASSING = {408, 425, 429, 500, 502, 503, 504} # HTTP answers that another attempt may change
 LONGEST = 300 # seconds that we wait before an attempt, whatever a server asks for
 
+# %% ../nbs/00a_download.ipynb #cell-012
 def _asked_wait(response):
     asked = response.headers.get('Retry-After', '0')
     try: return float(asked) if asked.isdigit() else email.utils.parsedate_to_datetime(asked).timestamp() - time.time()
     except (TypeError, ValueError): return 0
 
+# %% ../nbs/00a_download.ipynb #cell-014
 def _save(response, part, label):
     total = int(response.headers.get('Content-Length', 0))
     bar = progress(total=total, label=label, unit='B') if total > 2**20 else None # a small file needs no bar
@@ -29,7 +31,7 @@ def _save(response, part, label):
             f.write(block)
             if bar is not None: bar.update(len(block))
 
-# %% ../nbs/00a_download.ipynb #cell-010
+# %% ../nbs/00a_download.ipynb #cell-016
 def _download(url, part, timeout, attempts, wait):
     "Whether the file is there; if it is, it is in `part` afterwards"
     shown, passing = re.sub('//[^/@]*@', '//', url), (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
@@ -50,18 +52,20 @@ def _download(url, part, timeout, attempts, wait):
 
 ELSEWHERE = 'Without the internet, set REGURGITATION_MIRROR to a folder or an address that has the file under HOST/PATH.'
 
-# %% ../nbs/00a_download.ipynb #cell-014
+# %% ../nbs/00a_download.ipynb #cell-020
 def _places(url):
     mirror, rest = os.environ.get('REGURGITATION_MIRROR'), url.split('://', 1)[-1]
     if mirror and '://' not in mirror and not Path(mirror).is_dir():
         raise InputError(f'REGURGITATION_MIRROR is {mirror!r}: no such folder. Mend the path, or unset it to use the internet.')
     return [f'{mirror.rstrip("/")}/{rest}{end}' for end in ('', '.gz')] if mirror else [url]
 
+# %% ../nbs/00a_download.ipynb #cell-021
 def _copy(path, part):
     if not Path(path).is_file(): return False
     shutil.copyfile(path, part)
     return True
 
+# %% ../nbs/00a_download.ipynb #cell-023
 def _bring(url, part, *patience):
     "Write the file of the url to `part`, from the mirror where one is set"
     for place in _places(url):
@@ -71,12 +75,13 @@ def _bring(url, part, *patience):
     raise InputError(f'{place.removesuffix(".gz") if len(_places(url)) > 1 else url}: no such file (404). '
                      f'It may have been moved since this version of regurgitation: look for a newer one. {ELSEWHERE}')
 
+# %% ../nbs/00a_download.ipynb #cell-024
 def _unpacked(data, place):
     if data[:2] != b'\x1f\x8b': return data # a server may have unpacked it already
     try: return gzip.decompress(data)
     except (OSError, EOFError, zlib.error) as e: raise InputError(f'{place}: torn ({e}). Copy it to the mirror again.')
 
-# %% ../nbs/00a_download.ipynb #cell-016
+# %% ../nbs/00a_download.ipynb #cell-026
 @contextlib.contextmanager
 def _keeping(folder, what):
     "The folder, locked; a disk that is full or a place that cannot be written becomes an `InputError`"
@@ -87,13 +92,14 @@ def _keeping(folder, what):
         raise InputError(f'{what}: cannot be kept in {folder} ({e.strerror or e}). Free some space there, or set REGURGITATION_STORE to a folder '
                          'that you can write to. What the cache held before is untouched.')
 
+# %% ../nbs/00a_download.ipynb #cell-028
 def kept_at(url, # what was fetched
             sha256, # 64 hexadecimal digits, of the published bytes
            ) -> Path:
     "Where `fetch` keeps the file, whether it is there yet or not"
     return default_store()/'downloads'/sha256[:16]/url.split('?')[0].rsplit('/', 1)[-1]
 
-# %% ../nbs/00a_download.ipynb #cell-017
+# %% ../nbs/00a_download.ipynb #cell-030
 def fetch(url, # a public address that never changes its content: at a commit, or of a release
           sha256, # 64 hexadecimal digits, of the published bytes
           timeout=30.0, # seconds without a byte until an attempt is given up
@@ -112,7 +118,7 @@ def fetch(url, # a public address that never changes its content: at a commit, o
                                  'A proxy may have answered in its place, or the mirror holds another version: look at it, then try again.')
     return kept
 
-# %% ../nbs/00a_download.ipynb #cell-028
+# %% ../nbs/00a_download.ipynb #cell-043
 def hub(name, # OWNER/NAME
         split, # 'train', 'validation', ...; the library's slices such as 'train[:1000]' too
         config=None, # the data set's configuration
@@ -127,6 +133,7 @@ def hub(name, # OWNER/NAME
                          'Check the connection; without the internet, set REGURGITATION_HUB to a folder that has '
                          f'{name}/{config + "/" if config else ""}{split.split("[")[0]}.jsonl.gz.')
 
+# %% ../nbs/00a_download.ipynb #cell-044
 def _local_rows(root, name, split, config):
     split, _, cut = split.partition('[')
     tried = [root/name/part/f'{split}.jsonl{end}' for part in (config or '', '') for end in ('.gz', '')]
@@ -137,7 +144,7 @@ def _local_rows(root, name, split, config):
     except (EOFError, OSError, zlib.error, UnicodeDecodeError) as e: raise InputError(f'{path}: cannot be read ({e}). The file may be torn: put it there again.')
     return rows[slice(*(int(n) if n else None for n in cut.rstrip(']').split(':')))] if cut else rows
 
-# %% ../nbs/00a_download.ipynb #cell-031
+# %% ../nbs/00a_download.ipynb #cell-049
 def wheel(package, # name on PyPI
           version, # the exact one
           sha256, # of the wheel
@@ -155,7 +162,7 @@ def wheel(package, # name on PyPI
         shutil.rmtree(kept.parent/'pip')
     return kept
 
-# %% ../nbs/00a_download.ipynb #cell-032
+# %% ../nbs/00a_download.ipynb #cell-051
 def _wheel(package, version, sha256, folder):
     "The wheel in the folder: one that somebody put there, or as pip brings it"
     wanted = f'{package}=={version}'

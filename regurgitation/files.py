@@ -26,7 +26,7 @@ def _read_rows(path):
     except (EOFError, OSError, zlib.error, csv.Error) as e:
         raise InputError(f'{path}: cannot be read ({e}). The file may be torn: make or fetch it again.')
 
-# %% ../nbs/00d_files.ipynb #cell-007
+# %% ../nbs/00d_files.ipynb #cell-008
 def _read_table(path):
     style = dict(delimiter='\t', quoting=csv.QUOTE_NONE) if path.suffix == '.tsv' else dict(delimiter=',')
     with open(path, encoding='utf-8-sig', newline='') as f:
@@ -37,12 +37,13 @@ def _read_table(path):
                              f'Quote a text that holds the separator, or use JSON lines.')
     return rows
 
-# %% ../nbs/00d_files.ipynb #cell-009
+# %% ../nbs/00d_files.ipynb #cell-010
 def _fields(row, prefix=''):
     for name, value in row.items():
         if isinstance(value, dict): yield from _fields(value, f'{prefix}{name}.')
         else: yield prefix + name
 
+# %% ../nbs/00d_files.ipynb #cell-012
 def _field(row, name, option, where):
     value = row
     for part in [name] if name in row else name.split('.'):
@@ -52,6 +53,7 @@ def _field(row, name, option, where):
         value = value[part]
     return value
 
+# %% ../nbs/00d_files.ipynb #cell-014
 def _chat(messages, where):
     try: said = {role: [m['content'] for m in messages if m['role'] == role] for role in ('user', 'assistant')}
     except (TypeError, KeyError): raise InputError(f'{where}: messages must be a list of {{"role": ..., "content": ...}}.')
@@ -59,13 +61,14 @@ def _chat(messages, where):
         raise InputError(f'{where}: {len(said["user"])} user and {len(said["assistant"])} assistant messages; a pair has one of each. Cut the dialogue into pairs.')
     return {'source': said['user'][0], 'target': said['assistant'][0]}
 
-# %% ../nbs/00d_files.ipynb #cell-011
+# %% ../nbs/00d_files.ipynb #cell-016
 LANGUAGES = ('lang', 'language', 'langs', 'language_pair', 'source_lang', 'target_lang', 'src_lang', 'tgt_lang', 'source_language', 'target_language')
 
 def _languages(row):
     named = {f: row[f] for f in LANGUAGES if row.get(f)}
     return {**named, 'translation': '-'.join(sorted(row['translation']))} if isinstance(row.get('translation'), dict) else named
 
+# %% ../nbs/00d_files.ipynb #cell-017
 def _check_languages(rows, path):
     first = _languages(rows[0]) if rows else {}
     for i, row in enumerate(rows, 1):
@@ -74,7 +77,7 @@ def _check_languages(rows, path):
                 raise InputError(f'{path}, row {i}: {field} is {found!r}, in row 1 it is {first[field]!r}. '
                                  f'One corpus holds one pair of languages: put the others into files of their own.')
 
-# %% ../nbs/00d_files.ipynb #cell-012
+# %% ../nbs/00d_files.ipynb #cell-019
 def load_pairs(path, # .jsonl, .jsonl.gz, .csv or .tsv file
                source_field='source', # field of the source text; a dot goes into nested fields
                target_field='target', # field of the target text
@@ -96,7 +99,7 @@ def load_pairs(path, # .jsonl, .jsonl.gz, .csv or .tsv file
         pairs.append(pair | ({'origin': origin} if origin else {}))
     return make_pool(pairs, str(path))
 
-# %% ../nbs/00d_files.ipynb #cell-015
+# %% ../nbs/00d_files.ipynb #cell-024
 def divide_file(path, # see `load_pairs`
                 split='train', # a key of `parts`
                 parts=None, # part -> share; without it everything is 'train'

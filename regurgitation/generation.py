@@ -10,8 +10,8 @@ __all__ = ['DECODING', 'GENERATORS', 'Copy', 'TransformerGenerator', 'decoding_o
 import difflib, gzip, json
 from datetime import datetime, timezone
 from pathlib import Path
-from .core import InputError, Store, atomic, file_sha256, fingerprint, make_pool, read_jsonl, write_jsonl
-from .answers import Answers, Report, TOLD, add_line, check_keep, collect, judge, keys_of, whole_lines
+from .core import InputError, Store, append_row, atomic, file_sha256, fingerprint, make_pool, read_jsonl, write_jsonl
+from .answers import Answers, Report, TOLD, check_keep, collect, judge, keys_of, whole_lines
 from .metrics import bootstrap_interval
 from .tasks import languages_of, load_task, prompts, replace_targets, strip_targets
 from .transformer import load_translator, translate
@@ -116,7 +116,7 @@ def _arrivals(out, pool, task, name, keep, judged, have, bar):
     if out is not None: write_jsonl(out, (pair for id in shown if id in have for pair in pairs(id, have[id])))
     if bar is not None: bar.update(len(have))
     def arrived(id, answer):
-        for pair in pairs(id, answer) if out is not None else (): add_line(out, pair)
+        for pair in pairs(id, answer) if out is not None else (): append_row(out, pair)
         if bar is not None: bar.update(1)
     return arrived
 

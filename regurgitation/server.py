@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from .core import InputError, seed_for
 
-# %% ../nbs/05c_server.ipynb #cell-009
+# %% ../nbs/05c_server.ipynb #cell-010
 _FINISHES = {'stop': 'stop', 'eos_token': 'stop', 'stop_sequence': 'stop', 'length': 'length', 'content_filter': 'refused'}
 
 def read_answer(id, reply, # of the prompt; what /chat/completions or /completions gave back, a dict
@@ -30,12 +30,13 @@ def read_answer(id, reply, # of the prompt; what /chat/completions or /completio
     return {'id': id, 'text': text[:cut], 'finish': finish, 'tokens': usage.get('completion_tokens') or math.ceil(len(text.encode())/3),
             'prompt_tokens': usage.get('prompt_tokens') or 0, **_scores(choice.get('logprobs') or {})}
 
-# %% ../nbs/05c_server.ipynb #cell-011
+# %% ../nbs/05c_server.ipynb #cell-012
 def entropy_at_least(logprobs) -> float: # of the likeliest tokens; nats
     "The least entropy that a distribution with these likeliest tokens can have"
     p = [math.exp(x) for x in logprobs]
     return -sum(x*math.log(x) for x in p + [1 - sum(p)] if x > 1e-12)
 
+# %% ../nbs/05c_server.ipynb #cell-014
 def _scores(found):
     if found.get('content') is not None: # chat, and both in llama.cpp
         tokens = [(t['token'], t['logprob'], t.get('id'), [a['logprob'] for a in t.get('top_logprobs') or []]) for t in found['content']]
@@ -47,14 +48,14 @@ def _scores(found):
     return {'token_texts': texts, 'logprobs': logprobs, **({'token_ids': ids} if None not in ids else {}),
             **({'entropies_at_least': [entropy_at_least(t) for t in tops]} if all(len(t) > 1 for t in tops) else {})}
 
-# %% ../nbs/05c_server.ipynb #cell-015
+# %% ../nbs/05c_server.ipynb #cell-020
 def prompt_size(body, worst=False) -> int: # a request; the bound instead of the estimate; tokens
     "Tokens of a request's prompt: 1 for 3 bytes of UTF-8 and 8 a message; at worst 1 a byte, 64 a message and 128 before them"
     texts = [m['content'] if isinstance(m['content'], str) else json.dumps(m['content']) for m in body['messages']] if 'messages' in body else [body['prompt']]
     size = sum(len(t.encode()) for t in texts)
     return size + 64*len(texts) + 128 if worst else math.ceil(size/3) + 8*len(texts)
 
-# %% ../nbs/05c_server.ipynb #cell-020
+# %% ../nbs/05c_server.ipynb #cell-025
 class Budget:
     "What may be spent, what is spent, and what is held for requests in flight: each a pair of tokens and dollars"
     def __init__(self, tokens=None, money=None, prices=None): # at most, in tokens and in dollars; dollars per million tokens: (prompt, completion)
@@ -81,7 +82,7 @@ class Budget:
         parts = zip(self.spent, self.limits, (',', ',.4f'), ('tokens', 'dollars'))
         return ' and '.join(f'{spent:{f}} of {limit:{f}} {unit}' for spent, limit, f, unit in parts if limit < math.inf)
 
-# %% ../nbs/05c_server.ipynb #cell-024
+# %% ../nbs/05c_server.ipynb #cell-029
 class Pace:
     "Turns, so far apart that no minute holds more requests or tokens (prompt and `max_tokens` together) than allowed"
     def __init__(self, requests=None, tokens=None): # in a minute
@@ -95,7 +96,7 @@ class Pace:
     def hold(self, seconds): # no turn before they have passed
         self.free = max(self.free, time.monotonic() + seconds)
 
-
+# %% ../nbs/05c_server.ipynb #cell-031
 def retry_after(headers) -> float: # of a reply; seconds, or None where the server does not say
     "How long a server asks us to wait"
     try:
@@ -104,7 +105,7 @@ def retry_after(headers) -> float: # of a reply; seconds, or None where the serv
         return float(said) if re.fullmatch(r'[0-9.]+', said) else max(0.0, parsedate_to_datetime(said).timestamp() - time.time())
     except (TypeError, ValueError): return None
 
-# %% ../nbs/05c_server.ipynb #cell-028
+# %% ../nbs/05c_server.ipynb #cell-036
 class Server:
     "Where the requests go, and the variable that holds the key; raises `InputError` for an address that cannot work"
     def __init__(self, base_url=None, api_key_env='OPENAI_API_KEY', timeout=120.0): # as `ServedModel` takes them
@@ -136,11 +137,28 @@ class Server:
         line = f'{status} {said}' + (f' ({type(cause).__name__}: {cause})' if cause else '')
         return ' '.join(line.replace(os.environ.get(self.variable, '').strip() or '\0', '***').split())[:300]
 
-# %% ../nbs/05c_server.ipynb #cell-032
+# %% ../nbs/05c_server.ipynb #cell-040
 _RETRIED, _UNSURE = {408, 409, 429}, {408, 502, 504} # asked again; perhaps billed although no answer came
 _FILTERED = {'content_filter', 'content_policy_violation'} # codes of an error that is a refusal
 _MALFORMED = (ValueError, TypeError, KeyError, AttributeError) # what reading a reply of another shape raises
 
+async def _near(run):
+    try: names = [m.id async for m in run.client.models.list()]
+    except Exception: names = [] # a server need not have a list
+    near = difflib.get_close_matches(run.model.model, names, cutoff=.3) or names[:5]
+    return f'Near: {", ".join(near)}.' if near else f'{run.server.url} lists no models either: does the address end in /v1?'
+
+# %% ../nbs/05c_server.ipynb #cell-042
+async def _verdict(run, id, error, status, said):
+    "The failure or refusal that an error is; nothing where it is worth another try; `InputError` where it concerns all prompts"
+    code = getattr(error, 'code', None)
+    if status == 401: raise InputError(f'401: {run.server.host} does not accept the key in {run.server.variable}. Set it anew.') from None
+    if status in (402, 403) or code == 'insufficient_quota': raise InputError(f'{said}. The account behind {run.server.variable} may not ask this.') from None
+    if status == 404: raise InputError(f'{said}. {await _near(run)}') from None
+    if code in _FILTERED: return {'id': id, 'text': '', 'finish': 'refused', 'tokens': 0, 'prompt_tokens': 0}
+    if isinstance(error, InputError) or status and status < 500 and status not in _RETRIED: return {'id': id, 'error': said}
+
+# %% ../nbs/05c_server.ipynb #cell-044
 class _Run:
     "One call of `answers`: the requests in flight, and what ends them"
     def __init__(self, model, stop, arrived): # a queue
@@ -193,7 +211,7 @@ class _Run:
             except (openai.OpenAIError, *_MALFORMED) as e:
                 status, said = getattr(e, 'status_code', None), self.server.say(e)
                 if status and status not in _UNSURE: used = (0, 0.0)
-                if ended := await self.judge(id, e, status, said): return ended
+                if ended := await _verdict(self, id, e, status, said): return ended
                 wait = retry_after(e.response.headers) if status else None
             finally:
                 model.budget.settle(worst, used)
@@ -208,22 +226,7 @@ class _Run:
         api = self.client.chat.completions if 'messages' in body else self.client.completions
         return (await api.with_raw_response.create(**{k: body[k] for k in ('model', 'messages', 'prompt') if k in body}, extra_body=body)).text
 
-    async def judge(self, id, error, status, said):
-        "The failure or refusal that an error is; nothing where it is worth another try; `InputError` where it concerns all prompts"
-        code = getattr(error, 'code', None)
-        if status == 401: raise InputError(f'401: {self.server.host} does not accept the key in {self.server.variable}. Set it anew.') from None
-        if status in (402, 403) or code == 'insufficient_quota': raise InputError(f'{said}. The account behind {self.server.variable} may not ask this.') from None
-        if status == 404: raise InputError(f'{said}. {await self.near()}') from None
-        if code in _FILTERED: return {'id': id, 'text': '', 'finish': 'refused', 'tokens': 0, 'prompt_tokens': 0}
-        if isinstance(error, InputError) or status and status < 500 and status not in _RETRIED: return {'id': id, 'error': said}
-
-    async def near(self):
-        try: names = [m.id async for m in self.client.models.list()]
-        except Exception: names = [] # a server need not have a list
-        near = difflib.get_close_matches(self.model.model, names, cutoff=.3) or names[:5]
-        return f'Near: {", ".join(near)}.' if near else f'{self.server.url} lists no models either: does the address end in /v1?'
-
-# %% ../nbs/05c_server.ipynb #cell-034
+# %% ../nbs/05c_server.ipynb #cell-046
 def _arriving(start): # called with a queue; gives the coroutine that fills it
     "The items that a coroutine puts, each as soon as it is there"
     items, loop = queue.SimpleQueue(), asyncio.new_event_loop()
@@ -242,7 +245,7 @@ def _arriving(start): # called with a queue; gives the coroutine that fills it
         with contextlib.suppress(RuntimeError): loop.call_soon_threadsafe(task.cancel) # a loop that has ended takes no call
         thread.join()
 
-# %% ../nbs/05c_server.ipynb #cell-036
+# %% ../nbs/05c_server.ipynb #cell-048
 class ServedModel:
     "A model behind an OpenAI-compatible server; raises `InputError` for settings that cannot work"
     def __init__(self, model, # as the server calls it

@@ -104,6 +104,8 @@ def test_generate_says_what_is_wrong(tmp_path):
     base = ('generate', '--corpus', 'bible', '--out', tmp_path/'o.jsonl', '--n', 20)
     for given, said in ((('--generator', 'causl:gemma-3-270m'), "no generator 'causl'"), (('--generator', 'causal:gemma-3-27m'), "Did you mean 'gemma-3-270m'"),
                         (('--generator', 'copy', '--from', tmp_path/'x'), '--from needs --batch'), (('--generator', 'openai:gpt-4o-mini'), 'OPENAI_API_KEY'),
+                        (('--generator', 'copy', '--batch', tmp_path/'b'), 'takes no batch files'),
+                        (('--generator', 'openai:gpt-4o-mini', '--prices', 'cheap'), '--prices'),
                         (('--generator', 'openai:gpt-4o-mini', '--method', 'sample', '--temperature', 0), 'for 0 take greedy')):
         done = subprocess.run([*COMMAND, *map(str, base), *map(str, given)], capture_output=True, text=True, env={k: v for k, v in os.environ.items() if k != 'OPENAI_API_KEY'})
         assert done.returncode == 2 and said in ' '.join(done.stderr.split()) and 'Traceback' not in done.stderr, done.stderr

@@ -2,8 +2,8 @@
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
 import pytest, torch
-from regurgitation.answers import Answers, FLAGS, add_line, flags, whole_lines
-from regurgitation.core import InputError, Store, fingerprint, make_pool, pool_fingerprint, read_jsonl, write_jsonl
+from regurgitation.answers import Answers, FLAGS, flags, whole_lines
+from regurgitation.core import InputError, Store, append_row, fingerprint, make_pool, pool_fingerprint, read_jsonl, write_jsonl
 from regurgitation.corpora import load_corpus
 from regurgitation.generation import (Copy, LanguageModelGenerator, TransformerGenerator, decoding_of, generate, load_generator, load_pool,
                                       save_pool, to_ask)
@@ -196,7 +196,7 @@ def test_a_file_of_another_generator_is_left_alone(model, tmp_path):
 
 def test_a_full_disk_is_told_and_leaves_what_was_there(tmp_path):
     if not Path('/dev/full').exists(): pytest.skip('needs /dev/full')
-    with pytest.raises(InputError, match='/dev/full: cannot be written .No space left.*is kept'): add_line('/dev/full', {'id': 1})
+    with pytest.raises(InputError, match='/dev/full: cannot be written .No space left.*is kept'): append_row('/dev/full', {'id': 1})
 
 def test_a_store_that_cannot_be_written_is_told(model, tmp_path):
     (tmp_path/'store').write_text('a file where the folder should be')
