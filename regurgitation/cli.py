@@ -133,11 +133,12 @@ def models(action: Optional[str] = typer.Argument(None, help='get: fetch and unp
 def _generator(name, corpus, task, shots, shots_from, options): # options: None where the user said nothing
     from regurgitation.corpora import load_corpus
     from regurgitation.generation import load_generator
-    from regurgitation.tasks import languages_of
+    from regurgitation.tasks import choose_shots, languages_of
     options = {k: v for k, v in options.items() if v is not None and v is not False and v != []} # a temperature of 0 is something that the user said
     if not name.startswith(('causal:', 'openai:')): return load_generator(name, **options)
     if task == 'translation': options['languages'] = languages_of(corpus)
-    return load_generator(name, shots=load_corpus(shots_from or corpus, split='dev', n=shots) if shots else None, **options)
+    if shots: options['shots'] = choose_shots(load_corpus(shots_from or corpus, split='dev', n=None if task == 'qa' else shots), shots, task)
+    return load_generator(name, **options)
 
 # %% ../nbs/18_cli.ipynb #cell-026
 def _batch(generator, task, pool, out):

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'VERSIONS', 'InputError', 'fingerprint', 'file_sha256', 'seed_for', 'shuffled', 'make_pool', 'raises',
            'pool_fingerprint', 'atomic', 'write_jsonl', 'read_jsonl', 'append_row', 'read_rows', 'default_store',
-           'Store', 'progress', 'installed_version', 'hardware']
+           'Store', 'progress', 'installed_version', 'hardware', 'keep_memory']
 
 # %% ../nbs/00_core.ipynb #cell-004
-import contextlib, gzip, hashlib, json, os, platform, random, sys, time
+import contextlib, ctypes, gzip, hashlib, json, os, platform, random, sys, time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from datasets import Dataset
@@ -240,3 +240,10 @@ def hardware() -> dict:
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ''
     return {'cpu': (names or [platform.processor() or platform.machine()])[0], 'cores': os.cpu_count(), 'gpu': gpu,
             'threads': torch.get_num_threads(), 'python': platform.python_version(), 'torch': torch.__version__}
+
+# %% ../nbs/00_core.ipynb #cell-068
+def keep_memory() -> bool: # False where the C library is not glibc: nothing changes there
+    "From now on pieces of up to 32 MiB that are freed stay with this process for what comes next, 256 MiB of them at the end of its memory at any time"
+    trim_threshold, mmap_threshold = -1, -3 # malloc.h
+    try: return all(ctypes.CDLL(None).mallopt(what, most) for what, most in ((mmap_threshold, 2**25), (trim_threshold, 2**28)))
+    except (AttributeError, TypeError): return False

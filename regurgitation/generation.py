@@ -239,7 +239,7 @@ def load_generator(name, # 'copy', 'transformer:FOLDER', 'recorded:SYSTEM', 'cau
 
 _EXAMPLES = {'transformer': 'transformer:runs/teacher/best', 'recorded': 'recorded:GPT-4', 'causal': 'causal:gemma-3-270m', 'openai': 'openai:gpt-4o-mini'}
 
-# %% ../nbs/06_generation.ipynb #cell-062
+# %% ../nbs/06_generation.ipynb #cell-063
 def generate(pool, # pairs whose sources are given
              generator, # from `load_generator`
              out, # JSON lines file for the pairs that come out
@@ -266,7 +266,7 @@ def estimate(pool, generator, task='translation') -> dict: # requests, and of a 
     asked = to_ask(pool, generator, task) if isinstance(generator, LanguageModelGenerator) else []
     return generator.writer.estimate(asked, **generator.decoding) if asked and hasattr(generator.writer, 'estimate') else {'requests': len(asked)}
 
-# %% ../nbs/06_generation.ipynb #cell-067
+# %% ../nbs/06_generation.ipynb #cell-068
 def quality(made, # generated pool
             human, # the pool whose sources were given
             task='translation', # name of the task
@@ -278,7 +278,7 @@ def quality(made, # generated pool
     found = {name: bootstrap_interval(hypotheses, references, name) for name in task.metrics}
     return {name: {'score': round(i.estimate, 3), 'low': round(i.low, 3), 'high': round(i.high, 3), 'signature': i.signature} for name, i in found.items()}
 
-# %% ../nbs/06_generation.ipynb #cell-070
+# %% ../nbs/06_generation.ipynb #cell-071
 def save_pool(path, # .jsonl.gz
               pool, # generated pairs, flagged ones too where they shall be counted
               corpus, # dict: name, split, n, seed and options with which `load_corpus` gives the sources
@@ -294,7 +294,7 @@ def save_pool(path, # .jsonl.gz
     with atomic(path) as part, open(part, 'wb') as f, gzip.GzipFile('', 'wb', mtime=0, fileobj=f) as z:
         for row in [head, *rows]: z.write(json.dumps(row, ensure_ascii=False).encode() + b'\n')
 
-# %% ../nbs/06_generation.ipynb #cell-071
+# %% ../nbs/06_generation.ipynb #cell-072
 def load_pool(path, # as `save_pool` wrote it
               human=None, # the pool that holds the sources; loaded from the corpus where none is given
               keep=(), # flags of answers that stay in the pool

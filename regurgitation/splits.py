@@ -18,7 +18,7 @@ def normalise(text, # any text
     "The words of a text: compatible characters made one, no case, no punctuation, single spaces"
     return ' '.join(re.findall(r'\w+', unicodedata.normalize('NFKC', text).casefold()))
 
-# %% ../nbs/00b_splits.ipynb #cell-011
+# %% ../nbs/00b_splits.ipynb #cell-012
 def part_of(group, # name of what must stay together
             parts, # part -> share, in any unit
             seed=0, # another seed, another division
@@ -30,7 +30,7 @@ def part_of(group, # name of what must stay together
         if point < 0: return part
     return part
 
-# %% ../nbs/00b_splits.ipynb #cell-014
+# %% ../nbs/00b_splits.ipynb #cell-016
 def text_groups(pool, # a pool
                ) -> list: # one name per pair; equal names must stay together
     "Groups of pairs that are linked by the same source or the same target, compared by `normalise`"
@@ -45,7 +45,7 @@ def text_groups(pool, # a pool
             parent[b] = a
     return [sources[root(i)] for i in range(len(sources))]
 
-# %% ../nbs/00b_splits.ipynb #cell-016
+# %% ../nbs/00b_splits.ipynb #cell-020
 def split_by_group(pool, # a pool
                    parts, # part -> share, in any unit: {'train': 8, 'dev': 1, 'test': 1}
                    group=None, # one name per pair; `text_groups` where none is given
@@ -58,7 +58,7 @@ def split_by_group(pool, # a pool
     if empty: raise InputError(f'{len(pool)} pairs are too few for the parts {parts}: nothing for {", ".join(empty)}. Give it a larger share, or add pairs.')
     return {part: pool.select([i for i, c in enumerate(chosen) if c == part]) for part in parts}
 
-# %% ../nbs/00b_splits.ipynb #cell-019
+# %% ../nbs/00b_splits.ipynb #cell-024
 def _runs(text, n):
     words = normalise(text).split()
     return [' '.join(words[i:i + n]) for i in range(max(1, len(words) - n + 1))] if words else []
@@ -78,7 +78,7 @@ def overlap(train, # pool that a model learns from
                 for id in owners.get(run, ()): shared.setdefault(id, (field, run))
     return {id: shared[id] for id in test['id'] if id in shared}
 
-# %% ../nbs/00b_splits.ipynb #cell-022
+# %% ../nbs/00b_splits.ipynb #cell-027
 def copies(pool, # pool to look through
            known, # pool that it must share nothing with
            n=8, # words in a run that counts as a copy
@@ -91,7 +91,7 @@ def copies(pool, # pool to look through
         found = [f or hit[text] for f, text in zip(found, pool[field])]
     return found
 
-# %% ../nbs/00b_splits.ipynb #cell-025
+# %% ../nbs/00b_splits.ipynb #cell-030
 def check_leakage(train, # pool that a model learns from
                   test, # pool that it is tested on
                   n=8, # words in a run that counts as a copy
@@ -113,7 +113,7 @@ def without_overlap(test, # pool to keep honest
     if not kept: raise InputError(f'every one of the {len(test["id"])} test pairs overlaps with training. Divide by another group.')
     return test.select(kept)
 
-# %% ../nbs/00b_splits.ipynb #cell-028
+# %% ../nbs/00b_splits.ipynb #cell-033
 def near_duplicates(train, # pool that a model learns from
                     test, # pool that it is tested on
                     share=0.6, # containment from which a text counts, 0 to 1
@@ -136,7 +136,7 @@ def _parts(text, n, min_words):
     words = normalise(text).split()
     return {tuple(words[i:i + n]) for i in range(len(words) - n + 1)} if len(words) >= min_words else {tuple(words)}
 
-# %% ../nbs/00b_splits.ipynb #cell-033
+# %% ../nbs/00b_splits.ipynb #cell-039
 @functools.lru_cache(maxsize=None)
 def _identifier():
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
@@ -152,7 +152,7 @@ def other_language(text, # any text
     found, probability = _identifier().classify(text)
     return found if found not in (language, 'zxx') and probability > sure else '' # zxx: no language, numbers for instance
 
-# %% ../nbs/00b_splits.ipynb #cell-036
+# %% ../nbs/00b_splits.ipynb #cell-043
 def length_ratio(source, target) -> float:
     "How many times as long the longer text is, 10 characters added to each"
     a, b = sorted((len(source), len(target)))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TASKS', 'LANGUAGES', 'STYLES', 'Task', 'load_task', 'strip_targets', 'replace_targets', 'languages_of', 'directed',
-           'check_shots', 'prompts', 'parse']
+           'choose_shots', 'check_shots', 'prompts', 'parse']
 
 # %% ../nbs/02_tasks.ipynb #cell-004
 import difflib, re
@@ -98,6 +98,21 @@ def _question(task, text, languages, chat, where):
     return f'Answer the question in a few words taken from the text. Write the answer and nothing else.\n\nText: {one_line(context)}\n\nQuestion: {one_line(question)}', ''
 
 # %% ../nbs/02_tasks.ipynb #cell-025
+def choose_shots(pool, # human pairs of the split dev, in the order in which they were drawn
+                 n, # how many, 1 to the pool's size
+                 task='translation',
+                 length=400, # characters near which the sources for `qa` lie
+                ) -> Dataset:
+    "The pairs that a prompt begins with; raises `InputError` where the pool has fewer"
+    chosen = range(len(pool))
+    if load_task(task).name == 'qa':
+        sources, short = pool['source'][:], [i for i, answer in enumerate(pool['target'][:]) if len(answer.split()) <= 3]
+        of_text = {sources[i].rpartition('\n\n')[0]: i for i in reversed(short)}  # the first question about each text
+        chosen = sorted(of_text.values(), key=lambda i: (abs(len(sources[i]) - length), i))
+    if n > len(chosen): raise InputError(f'{n} shots: {len(chosen)} of the {len(pool)} pairs can be shots. Ask for fewer, or take them from a larger corpus.')
+    return pool.select(chosen[:n])
+
+# %% ../nbs/02_tasks.ipynb #cell-026
 def check_shots(shots, # a small pool of human pairs
                 pool, # what the model will be asked
                 task='translation'):
@@ -110,7 +125,7 @@ def check_shots(shots, # a small pool of human pairs
             if name(text) in asked: raise InputError(f'shot {id!r} has the same {side} as {asked[name(text)]!r}, which the model is asked about: '
                                                      f'{text[:60]!r}. Take shots from another split, or leave the pair out of the pool.')
 
-# %% ../nbs/02_tasks.ipynb #cell-026
+# %% ../nbs/02_tasks.ipynb #cell-027
 STYLES = ('completion', 'chat')
 
 def prompts(task, # name or `Task`
@@ -133,7 +148,7 @@ def prompts(task, # name or `Task`
     begin = [t for question, _, answer in solved for t in (turn('user', question), turn('assistant', answer))]
     return [{'id': id, 'messages': [*begin, turn('user', question)]} for id, (question, _) in zip(blind['id'][:], ask(blind))]
 
-# %% ../nbs/02_tasks.ipynb #cell-037
+# %% ../nbs/02_tasks.ipynb #cell-038
 _LABEL = re.compile(rf'(?:{"|".join(LANGUAGES)}|translation|translated text|answer)\s*:\s*', re.I)
 _QUOTES = {'"': '"', '“': '”', '„': '“”', '«': '»', '»': '«', '‘': '’', "'": "'", '`': '`'} # opening -> closing
 
@@ -142,7 +157,7 @@ def _unquoted(text):
     whole = len(text) > 2 and text[-1] in _QUOTES.get(text[0], '') and not set(inside) & {text[0], text[-1]}
     return inside.strip() if whole else text
 
-# %% ../nbs/02_tasks.ipynb #cell-038
+# %% ../nbs/02_tasks.ipynb #cell-039
 def parse(answer, # what the model said
           shown='', # the text whose counterpart it wrote; nothing for an answer to a question
          ) -> str: # the target in it; empty where there is none

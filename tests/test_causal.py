@@ -40,6 +40,18 @@ def test_each_architecture_is_known_for_what_it_is(folders, name):
     assert lm.fast == (name in FAST)
     assert set(texts(lm.answers(PROMPTS, max_tokens=5))) == {p['id'] for p in PROMPTS}
 
+@pytest.mark.parametrize('name', FAST)
+def test_it_is_known_in_bfloat16_too_where_it_rounds_a_lot(folders, name):
+    lm = CausalLM(folders[name], precision='bfloat16')
+    assert lm.fast and set(texts(lm.answers(PROMPTS, max_tokens=5))) == {p['id'] for p in PROMPTS}
+
+def test_another_attention_is_found_out(folders, monkeypatch): # keys of the prefix that a row must not see the same way
+    import regurgitation.causal as causal
+    lm, look = CausalLM(folders['llama']), causal.Slots.mask
+    assert causal.knows_slots(lm.model)
+    monkeypatch.setattr(causal.Slots, 'mask', lambda self, window=None: look(self, window).roll(1, -1))
+    assert not causal.knows_slots(lm.model)
+
 @pytest.mark.parametrize('slots', (1, 3, 64))
 @pytest.mark.parametrize('name', FAST)
 def test_the_same_words_as_generate(folders, name, slots):
