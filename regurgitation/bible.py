@@ -150,12 +150,16 @@ def load_bible(split='train', # a key of `BIBLE_PARTS`
                target='web', # version of the target side
                min_words=4, # on both sides
                max_words=32, # on both sides
+               also=None, # only verses that this third version has too, in the same split and length
               ) -> Dataset: # a pool
     "The pairs of a split; raises `InputError` for an unknown split or version, and where no pair is left"
     if split not in BIBLE_PARTS: raise InputError(f'bible: no split {split!r}. It has {", ".join(BIBLE_PARTS)}.')
     fits = lambda text: min_words <= len(text.split()) <= max_words
     rows = [r for r in bible_table(source, target) if r['fate'] == split and fits(r['source']) and fits(r['target'])]
+    if also:
+        there = {*load_bible(split, source, also, min_words, max_words)['id'][:]}
+        rows = [r for r in rows if r['id'] in there]
     return make_pool([{k: r[k] for k in ('id', 'source', 'target')} for r in rows], f'bible, {split}, {min_words} to {max_words} words')
 
-# %% ../nbs/00c_bible.ipynb #cell-066
+# %% ../nbs/00c_bible.ipynb #cell-068
 PAIRS = {('wyc', 'web'): 19866, ('wyc', 'bbe'): 18402, ('bbe', 'web'): 21024} # of 4 to 32 words, all splits

@@ -190,7 +190,8 @@ def _kept(path, make):
 # %% ../nbs/01_corpora.ipynb #cell-037
 def systems(name, # of a public corpus
            ) -> list:
-    "The systems whose outputs on the corpus were recorded"
+    "The systems whose outputs on the corpus were recorded; of the Bible the other translations"
+    if name == 'bible': return [version for version in VERSIONS if version != 'wyc'] # other translators of the same verses
     corpus = find_corpus(name)
     return [*(_squad_answers() if corpus.reader == 'squad' else corpus.systems)]
 
@@ -198,9 +199,10 @@ def recorded(name, # of a public corpus
              system, # one of `systems(name)`
             ) -> dict: # id -> text; empty where the system gave no answer
     "What a published system wrote for the rows of a corpus; raises `InputError` with the nearest names for a system that is not known"
-    corpus, known = find_corpus(name), systems(name)
+    corpus, known = name == 'bible' or find_corpus(name), systems(name)
     if system not in known:
         raise InputError(f'{name}: no recorded system {system!r}. {_near(system, known)}' + (f'It has {", ".join(known)}.' if known else 'It has none here: see systems(name) of wmt22-de-en, wmt22-en-de and wmt23-de-en.'))
+    if name == 'bible': return {r['id']: r['target'] for r in bible_table('wyc', system) if r['target']}
     if corpus.reader == 'squad': return {f'squad/{id}': text.strip() for id, text in _squad_answers()[system].items()}
     return {f'{name}/{i}': text for i, text in enumerate(_lines(corpus, corpus.systems[system]), 1)}
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['Score', 'bleu', 'chrf', 'ter', 'exact_match', 'f1', 'statistics', 'score_from_statistics', 'bootstrap_scores',
-           'Interval', 'bootstrap_interval', 'paired_bootstrap', 'Gap', 'gap_interval', 'align']
+           'Interval', 'bootstrap_interval', 'paired_bootstrap', 'Gap', 'gap_interval', 'effect_interval', 'align']
 
 # %% ../nbs/03_metrics.ipynb #cell-004
 import math, re, string
@@ -137,13 +137,13 @@ def _mean(sums): return 100 * sums[..., 0] / sums[..., 1]
 _FROM_SUMS = {'bleu': _bleu, 'chrf': _chrf, 'ter': _ter, 'exact_match': _mean, 'f1': _mean}
 
 # %% ../nbs/03_metrics.ipynb #cell-057
-def score_from_statistics(metric, # as for `statistics`
+def score_from_statistics(metric, # as for `statistics`; what follows a colon names the references: 'bleu:bbe'
                           sums, # (..., k): statistics summed over items
                          ) -> np.ndarray: # (...): scores
     "Corpus scores of many sums at once, equal to sacrebleu's at its default settings; raises `InputError` for a value that is no number"
     sums = np.asarray(sums, float)
     if not np.isfinite(sums).all(): raise InputError(f'{metric}: a statistic is not a finite number. The predictions were damaged: compute them again.')
-    return np.asarray(_FROM_SUMS[metric](sums))[()]
+    return np.asarray(_FROM_SUMS[metric.split(':')[0]](sums))[()]
 
 # %% ../nbs/03_metrics.ipynb #cell-068
 def _draws(ids, samples, seed, at_once=100):
@@ -239,16 +239,25 @@ def gap_interval(stats_a, stats_b, # (S, N, k) each: statistics of S seeds on N 
                  ids=None, # N ids of the items
                 ) -> Gap:
     "Mean over seeds of score(a) - score(b), with an interval over seeds (t) and test items (bootstrap); raises `InputError` for shapes that do not pair"
-    a, b = np.asarray(stats_a, float), np.asarray(stats_b, float)
-    if a.shape != b.shape or a.ndim != 3 or 0 in a.shape or a.shape[1] < 2:
-        raise InputError(f'Statistics of shape {a.shape} and {b.shape}, expected the same (seeds, items, k) with two items or more. Pair the runs by seed and id.')
-    S, N = a.shape[:2]
-    d = score_from_statistics(metric, a.sum(1)) - score_from_statistics(metric, b.sum(1))
-    drawn = bootstrap_scores(a, metric, samples, seed, ids) - bootstrap_scores(b, metric, samples, seed, ids)
+    return effect_interval([(1, stats_a, metric), (-1, stats_b, metric)], level, samples, seed, ids)
+
+# %% ../nbs/03_metrics.ipynb #cell-099
+def effect_interval(terms, # (weight, statistics (S, N, k), metric) each, paired in seeds and items
+                    level=0.95, samples=1000, seed=0, # as for `gap_interval`
+                    ids=None, # N ids of the items
+                   ) -> Gap:
+    "A weighted sum of scores, mean over seeds, with an interval over seeds (t) and test items (bootstrap); raises `InputError` for shapes that do not pair"
+    terms = [(weight, np.asarray(stats, float), metric) for weight, stats, metric in terms]
+    shapes = {stats.shape[:2] for _, stats, _ in terms}
+    if len(shapes) != 1 or any(stats.ndim != 3 or 0 in stats.shape or stats.shape[1] < 2 for _, stats, _ in terms):
+        raise InputError(f'Statistics of shape {" and ".join(str(stats.shape) for _, stats, _ in terms)}, expected the same (seeds, items, k) with two items or more. Pair the runs by seed and id.')
+    S, N = shapes.pop()
+    d = sum(weight*score_from_statistics(metric, stats.sum(1)) for weight, stats, metric in terms)
+    drawn = sum(weight*bootstrap_scores(stats, metric, samples, seed, ids) for weight, stats, metric in terms)
     v_seeds, v_items = d.var(ddof=1) / S if S > 1 else math.nan, drawn.mean(1).var(ddof=1)
     return _gap(d.mean(), v_seeds, v_items, S, N, level)
 
-# %% ../nbs/03_metrics.ipynb #cell-099
+# %% ../nbs/03_metrics.ipynb #cell-101
 def _gap(estimate, v_seeds, v_items, S, N, level):
     from scipy.stats import t
     v, df = v_items, N - 1.0
@@ -259,7 +268,7 @@ def _gap(estimate, v_seeds, v_items, S, N, level):
     p = 2 * t.sf(abs(estimate) / math.sqrt(v), df) if v > 0 else float(estimate == 0)
     return Gap(*(float(x) for x in (estimate, estimate - half, estimate + half, p, df, v_seeds, v_items)), seeds=S, items=N, level=level)
 
-# %% ../nbs/03_metrics.ipynb #cell-123
+# %% ../nbs/03_metrics.ipynb #cell-125
 def align(ids_a, stats_a, # N ids and (N, k) statistics
           ids_b, stats_b, # the same for the other run
          ): # (ids, stats_a, stats_b), in the order of sorted ids

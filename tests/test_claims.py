@@ -108,7 +108,7 @@ def test_holm_properties(p):
 
 def test_register():
     register = load_claims()
-    assert list(register['claims']) == [f'C{i}' for i in range(1, 12)] and 'open' in register['claims']['C11']
+    assert list(register['claims']) == [f'C{i}' for i in range(1, 12)] + ['M1', 'M2'] and 'open' in register['claims']['C11']
     for c in register['claims'].values():
         assert c['text'] and ('open' in c or c['contrasts'])
         for k in c.get('contrasts', []): assert k['family'] in register['families'] and k['seeds'] >= 1 and k['margin'] > 0 and k['a'] not in k['b']
@@ -117,7 +117,7 @@ def without(**which): return lambda r: None if all(r[k] == v for k, v in which.i
 def with_score(value): return lambda r: {**r, 'metrics': {'bleu': {'score': value, 'signature': ''}}} if (r['arm'], r['size'], r['seed']) == ('half', 2000, 1) else r
 
 @pytest.mark.parametrize('change, message', [
-    (without(arm='greedy', size=2000, seed=2), r"size 2000: real has seeds \[0, 1, 2\], greedy has \[0, 1\].*goes on where it stopped"),
+    (without(arm='greedy', size=2000, seed=2), r"size 2000: real has seeds \[0, 1, 2\]; greedy has seeds \[0, 1\].*goes on where it stopped"),
     (without(arm='half'), "compares arm 'half', which has no rows"),
     (without(arm='copy'), "no row of arm 'copy' at size 0"),
     (without(arm='real'), "compares arm 'real', which has no rows"),
