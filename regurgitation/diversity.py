@@ -20,8 +20,8 @@ from .metrics import Interval, Score
 _MARKS = (r'([\{-\~\[-\`\!-\&\(-\+\:-\@\/])', r' \1 '), (r'([^0-9])([\.,])', r'\1 \2 '), (r'([\.,])([^0-9])', r' \1 \2'), (r'([0-9])(-)', r'\1 \2 ')
 
 def _cut_13a(texts):
-    "The tokens of each text, as sacrebleu's tokeniser 13a gives them"
-    lines = '\n'.join(f' {text} ' for text in texts).replace('<skipped>', '')
+    "The tokens of each text of one line, as sacrebleu's tokeniser 13a gives them"
+    lines = '\n'.join(f' {text} ' for text in texts)
     for mark, character in ('&quot;', '"'), ('&amp;', '&'), ('&lt;', '<'), ('&gt;', '>'): lines = lines.replace(mark, character)
     for pattern, spaced in _MARKS: lines = re.sub(pattern, spaced, lines)
     return [line.split() for line in lines.split('\n')]
@@ -29,8 +29,8 @@ def _cut_13a(texts):
 # %% ../nbs/07_diversity.ipynb #cell-011
 def _cut(texts, tokenize, lowercase):
     if lowercase: texts = [text.lower() for text in texts]
-    if tokenize != '13a': return [_tokeniser(tokenize)(text.rstrip()).split() for text in texts]
-    texts = [text if '\n' not in text else text.rstrip().replace('<skipped>', '').replace('-\n', '').replace('\n', ' ') for text in texts]
+    if tokenize != '13a': return [tokens.split() for tokens in map(_tokeniser(tokenize), map(str.rstrip, texts))]
+    texts = [text.rstrip().replace('<skipped>', '').replace('-\n', '').replace('\n', ' ') for text in texts]
     return [tokens for start in range(0, len(texts), 5000) for tokens in _cut_13a(texts[start:start + 5000])]
 
 def _tokeniser(name):
@@ -45,8 +45,7 @@ class Tokens:
                  tokenize='13a', # a tokeniser of sacrebleu
                  lowercase=False, # is The the?
                 ):
-        self.texts, self.signature = list(texts), f'case:{"lc" if lowercase else "mixed"}|tok:{tokenize}'
-        _check_texts(self.texts)
+        self.texts, self.signature = _texts(texts), f'case:{"lc" if lowercase else "mixed"}|tok:{tokenize}'
         number, pieces, lengths = defaultdict(count().__next__), [], []
         for start in range(0, len(self.texts), 20_000): # so that never all tokens exist as strings
             lines = _cut(self.texts[start:start + 20_000], tokenize, lowercase)
@@ -62,7 +61,7 @@ class Tokens:
     def __len__(self): return len(self.texts)
 
     def __getitem__(self, indices):
-        part, indices = object.__new__(Tokens), np.asarray(indices)
+        part, indices = object.__new__(Tokens), np.atleast_1d(np.arange(len(self))[indices]) # a slice and a mask, too
         starts, lengths = (np.cumsum(self.lengths) - self.lengths)[indices], self.lengths[indices]
         within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         part.texts, part.signature = [self.texts[i] for i in indices], self.signature
@@ -70,13 +69,18 @@ class Tokens:
         return part
 
 # %% ../nbs/07_diversity.ipynb #cell-014
-def _check_texts(texts, least=1):
+def _texts(texts, least=1):
+    "A list of them, all strings"
+    if isinstance(texts, str): raise InputError(f'a single string, {texts[:40]!r}: expected a list of texts. Put it in brackets.')
+    texts = list(texts)
     for i, text in enumerate(texts):
         if not isinstance(text, str): raise InputError(f'text {i + 1} is {text!r}, expected a string. An empty cell? Put "" or leave it out.')
     if len(texts) < least: raise InputError(f'{len(texts)} texts: expected at least {least}. Check the path and the filters.')
+    return texts
 
 def _tokens(texts, least=1, **options):
     "Tokens of texts, or those given"
+    if isinstance(texts, Tokens) and options: raise InputError(f'{", ".join(options)}: the texts are cut already. Give it to Tokens.')
     tokens = texts if isinstance(texts, Tokens) else Tokens(texts, **options)
     if len(tokens) < least: raise InputError(f'{len(tokens)} text: diversity is a property of a set, expected at least {least}. Check the path and the filters.')
     return tokens
@@ -103,10 +107,14 @@ def _longer(tokens, place, gram, n):
     place, gram = place[inside], gram[inside]
     return place, pd.factorize(gram * tokens.kinds + tokens.ids[place + n - 1])[0].astype(np.int64)
 
+def _whole(n):
+    if not isinstance(n, (int, np.integer)) or n < 1: raise InputError(f'n is {n!r}, expected a whole number from 1: the length of the n-grams.')
+    return n
+
 def _statistics(tokens, most):
     "For each text the clipped matches (N, most) and the number (N, most) of its n-grams"
     place, gram = np.arange(len(tokens.ids)), tokens.ids.astype(np.int64)
-    total = np.maximum(tokens.lengths[:, None] - np.arange(most), 0)
+    total = np.maximum(tokens.lengths[:, None] - np.arange(_whole(most)), 0)
     match = np.zeros_like(total)
     for n in range(1, most + 1):
         if n > 1: place, gram = _longer(tokens, place, gram, n)
@@ -152,7 +160,6 @@ def self_bleu_scores(texts, # N texts or `Tokens`
     "Sentence BLEU of each text against all the others, equal to sacrebleu's; raises `InputError` for fewer than two texts"
     tokens = _tokens(texts, 2, **options)
     if smooth not in SMOOTHING: raise InputError(f'smooth is {smooth!r}, expected one of {", ".join(SMOOTHING)}.')
-    if not isinstance(n, int) or n < 1: raise InputError(f'n is {n!r}, expected a whole number from 1: the longest n-gram.')
     return _sentence_bleu(*_statistics(tokens, n), tokens.lengths, _nearest(tokens.lengths), smooth, effective_order)
 
 def self_bleu(texts, # N texts or `Tokens`
@@ -170,7 +177,7 @@ def self_bleu(texts, # N texts or `Tokens`
 def _ngrams(tokens, n):
     "The number of each n-gram in the order in which they stand, and its text"
     place, gram = np.arange(len(tokens.ids)), tokens.ids.astype(np.int64)
-    for k in range(2, n + 1): place, gram = _longer(tokens, place, gram, k)
+    for k in range(2, _whole(n) + 1): place, gram = _longer(tokens, place, gram, k)
     if not len(gram): raise InputError(f'no text of {n} tokens or more in {len(tokens)} texts: no {n}-gram to count.')
     return gram, tokens.text[place]
 
@@ -236,7 +243,7 @@ def _factors(ids, threshold):
     for id in ids:
         n += 1
         seen.add(id)
-        if len(seen) <= threshold*n: factors, seen, n = factors + 1, set(), 0
+        if len(seen)/n <= threshold: factors, seen, n = factors + 1, set(), 0
     return factors + (n > 0 and (1 - len(seen)/n) / (1 - threshold)) # what is left counts in part
 
 def mtld(texts, # N texts or `Tokens`, in the order in which they shall be read
@@ -256,6 +263,7 @@ def zipf(texts, # N texts or `Tokens`
     "Zipf's exponent of the words by rank, by maximum likelihood over the ranks that occur"
     from scipy.optimize import minimize_scalar
     times = np.sort(np.unique(_tokens(texts, **options).ids, return_counts=True)[1])[::-1]
+    if len(times) < 2: raise InputError(f'{len(times)} kinds of words: Zipf\'s exponent needs 2 or more.')
     logs = np.log(np.arange(1, len(times) + 1))
     unlikely = lambda s: s*(times*logs).sum() / times.sum() + np.log(np.exp(-s*logs).sum())
     return float(minimize_scalar(unlikely, bounds=(0, 5), method='bounded', options={'xatol': 1e-6}).x)
@@ -263,7 +271,7 @@ def zipf(texts, # N texts or `Tokens`
 def compression_ratio(texts, # N texts or `Tokens`
                      ) -> float: # from 0; higher is more repetitive
     "Bytes of the texts, a line each, per byte of their gzip file (Shaib et al. 2024)"
-    data = '\n'.join(texts.texts if isinstance(texts, Tokens) else texts).encode()
+    data = '\n'.join(texts.texts if isinstance(texts, Tokens) else _texts(texts)).encode(errors='surrogatepass') # half an emoji, which JSON can hold
     if not data: raise InputError('the texts are empty: nothing to compress.')
     return len(data) / len(gzip.compress(data, 9, mtime=0))
 
@@ -272,8 +280,8 @@ def semantic_spread(texts, # N texts, two or more
                     embed, # a function from texts to an array (N, d), such as `hidden_states`
                    ) -> float: # 0 to 2
     "Mean cosine distance of two different texts; raises `InputError` for vectors that are no numbers"
-    _check_texts(list(texts), 2)
-    vectors = np.asarray(embed(list(texts)), float)
+    texts = _texts(texts, 2)
+    vectors = np.asarray(embed(texts), float)
     if vectors.shape[:1] != (len(texts),) or not np.isfinite(vectors).all():
         raise InputError(f'the embedding gave an array of shape {vectors.shape} for {len(texts)} texts, or values that are no numbers. Expected ({len(texts)}, d).')
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
@@ -376,6 +384,5 @@ def length_bands(lengths, # (N,) tokens of the texts
                  bands=4, # of about as many texts each
                 ) -> list: # of (label, indices)
     "The texts by length"
-    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, bands + 1)).astype(int))
-    edges[-1] += 1
+    edges = np.unique([*np.quantile(lengths, np.arange(bands)/bands).astype(int), max(lengths) + 1])
     return [(f'{low} to {high - 1}', np.flatnonzero((lengths >= low) & (lengths < high))) for low, high in zip(edges, edges[1:]) if ((lengths >= low) & (lengths < high)).sum() > 1]

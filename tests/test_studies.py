@@ -4,7 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 import pytest, torch
 from regurgitation.core import InputError, Store, read_rows
-from regurgitation.studies import Data, kept_real, load_study, plan, run_study
+from regurgitation.arms import kept_real
+from regurgitation.studies import Data, load_study, plan, run_study
 from test_training import in_child, kill_until_done
 
 SMALL = dict(learner={'d_model': 32, 'vocab_size': 400, 'epochs': 1, 'precision': 'float32'}, sizes=[20, 40], seeds=[0])

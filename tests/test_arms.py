@@ -1,0 +1,112 @@
+"What an arm trains on: orders, mixtures, injected errors, and a whole small study of arms whose targets were written elsewhere."
+import gzip, json
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from regurgitation.arms import kept_real, training_set
+from regurgitation.core import InputError, Store, make_pool, read_rows
+from regurgitation.corpora import load_corpus
+from regurgitation.diversity import self_bleu
+from regurgitation.injection import _WORD, swap_words
+from regurgitation.metrics import bleu
+from regurgitation.mixture import mix, oracle_scores, ordered, shares, twin
+from regurgitation.studies import Data, Study, plan, run_study
+
+words = st.sampled_from("the light shone in darkness and it's son's well-beloved Übel 40 1,000 . — \" 'I".split())
+texts = st.lists(st.lists(words, min_size=1, max_size=12).map(' '.join), min_size=2, max_size=12)
+def pool_of(targets, origin='human'): return make_pool([{'id': f'p{i}', 'source': f'Quelle {i}', 'target': t, 'origin': origin} for i, t in enumerate(targets)])
+
+@settings(max_examples=150, deadline=None)
+@given(texts, st.floats(0, 1), st.booleans(), st.integers(0, 9))
+def test_swapped_words_are_the_same_words(targets, rate, systematic, seed):
+    before, after = pool_of(targets), swap_words(pool_of(targets), rate, systematic, seed)
+    spelled = lambda pool: [w for t in pool['target'][:] for w in _WORD.findall(t)]
+    if not systematic: assert Counter(spelled(after)) == Counter(spelled(before))
+    else: assert sorted(Counter(spelled(after)).values()) == sorted(Counter(spelled(before)).values())
+    assert [_WORD.sub('w', t) for t in after['target'][:]] == [_WORD.sub('w', t) for t in before['target'][:]]
+    assert after['target'][:] == swap_words(before, rate, systematic, seed)['target'][:]
+    assert sum(a != b for a, b in zip(spelled(before), spelled(after))) <= rate*len(spelled(before)) + .5
+
+def test_systematic_errors_leave_self_bleu():
+    human = load_corpus('bible', n=500)
+    assert self_bleu(swap_words(human, .4, systematic=True)['target'][:]).score == self_bleu(human['target'][:]).score
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30), st.integers(0, 5))
+def test_an_order_is_a_permutation_of_ids_with_their_texts(scores, seed):
+    pool = pool_of([f'target {i}' for i in range(len(scores))])
+    of, rows = dict(zip(pool['id'][:], scores)), {r['id']: r for r in pool.to_list()}
+    best, worst = ordered(pool, scores, seed=seed), ordered(pool, scores, reverse=True, seed=seed)
+    assert all(rows[r['id']] == r for r in best.to_list()) and sorted(best['id'][:]) == sorted(rows)
+    assert [of[id] for id in best['id'][:]] == sorted(scores, reverse=True) and [of[id] for id in worst['id'][:]] == sorted(scores)
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 200), st.lists(st.integers(0, 9), min_size=1, max_size=4).filter(any))
+def test_every_prefix_of_a_mixture_holds_its_shares(n, weights):
+    turns = shares(n, weights)
+    for k, w in enumerate(weights): assert abs(turns.count(k) - n*w/sum(weights)) <= 1
+
+def test_an_order_sees_no_reference():
+    pool = load_corpus('bible', n=60)
+    blind = make_pool([{**r, 'references': ['nothing']} for r in pool.to_list()])
+    scores = {id: i % 7 for i, id in enumerate(pool['id'][:])}
+    made = pool_of(['x']*3)
+    for spec in {'order': 'entropy', 'teacher': 't'}, {'order': '-entropy', 'teacher': 't', 'twin': True}:
+        chosen = [training_set(p, [], 20, spec, 0, scores)['id'][:] for p in (pool, blind)]
+        assert chosen[0] == chosen[1]
+
+def test_a_twin_has_the_chosen_sources_with_human_targets():
+    human = load_corpus('bible', n=30)
+    made = make_pool([{**r, 'target': f'made {i}', 'origin': 'machine'} for i, r in enumerate(human.to_list())])
+    scores = dict(zip(human['id'][:], range(30)))
+    chosen, own = (training_set(human, [made], 10, {'order': 'entropy', 'twin': t}, 0, scores) for t in (False, True))
+    assert chosen['id'][:] == own['id'][:] == human['id'][:][:19:-1] and set(chosen['origin'][:]) == {'machine'} and set(own['origin'][:]) == {'human'}
+    assert twin(chosen, human)['target'][:] == own['target'][:]
+
+def test_a_mixture_whose_ids_collide_is_told():
+    made = pool_of(['a', 'b'], 'machine')
+    with pytest.raises(InputError, match='same id'): mix(made, made, every=True)
+
+ARMS = {'real': {}, 'poor': {'teacher': 'bbe'}, 'third': {'teacher': 'bbe', 'real': 1/3}, 'wrong': {'swap': .2}, 'oracle': {'teacher': 'bbe', 'order': 'oracle'}, 'twin': {'teacher': 'bbe', 'order': '-oracle', 'twin': True},
+        'more': {'teacher': 'bbe', 'plus': 30}, 'last': {'teacher': 'bbe', 'real': .5, 'curriculum': 'generated-first'}}
+SMALL = Study('small', 'What?', ARMS, [20, 40], [0], {'bbe': {'recorded': 'bbe'}}, corpus_options={'source': 'wyc', 'target': 'web', 'also': 'bbe'}, sources=100, labelled=20, checkpoint='last',
+              references={'bbe': {'target': 'bbe', 'also': 'web'}}, learner={'d_model': 32, 'vocab_size': 300, 'epochs': 1, 'precision': 'float32'}, test_pairs=30, dev_pairs=20)
+
+@pytest.fixture(scope='module')
+def rows(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('small')
+    run_study(SMALL, folder/'out', Store(folder/'store'), workers=1)
+    return {(r['arm'], r['size']): r for r in read_rows(folder/'out'/'rows.jsonl')}, folder
+
+def test_arms_with_targets_that_were_written_elsewhere(rows):
+    found, folder = rows
+    assert len(found) == len(ARMS)*2 + 3 and {arm for arm, _ in found} >= {'copy', 'untrained', 'teacher:bbe'}
+    count = lambda arm: (found[arm, 40]['pairs_real'], found[arm, 40]['pairs_generated'])
+    assert [count(a) for a in ARMS] == [(40, 0), (0, 40), (13, 27), (40, 0), (0, 40), (40, 0), (30, 40), (20, 20)]
+    assert not [j for phase in plan(SMALL, Data(SMALL), folder/'out') for j in phase]
+
+def test_rows_score_against_both_references(rows):
+    row = rows[0]['teacher:bbe', 0]
+    assert row['metrics']['bleu:bbe']['score'] == 100 > row['metrics']['bleu']['score'] > 5
+    kept = json.loads(gzip.decompress((rows[1]/'out'/'predictions'/f'{row["key"]}.json.gz').read_bytes()))
+    assert set(kept['statistics']) == {'bleu', 'chrf', 'bleu:bbe', 'chrf:bbe'}
+
+def test_sources_of_the_scorers_are_in_no_training_set_but_where_they_are_asked_for(rows):
+    data = Data(SMALL)
+    labelled = set(data.splits['labelled']['id'][:])
+    assert len(labelled) == 20 and not labelled & set(data.train(0, 80)['id'][:])
+    more = data.more(30)['id'][:]
+    assert set(more[:20]) == labelled and not set(more) & set(data.splits['train']['id'][:])
+    with pytest.raises(InputError, match='plus = 100000'): data.more(100000)
+
+def test_what_determines_a_row_knows_the_order():
+    data = Data(SMALL)
+    from regurgitation.studies import job_key
+    keys = {job_key(SMALL, data, 'student', arm, 40, 0) for arm in ARMS}
+    assert len(keys) == len(ARMS)
+    other = Data(replace(SMALL, labelled=10))
+    assert job_key(other.study, other, 'student', 'real', 40, 0) not in keys
