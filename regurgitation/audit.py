@@ -202,7 +202,7 @@ MEASURED, AT_TOKENS, HALVES = ('self_bleu', 'distinct_2', 'repeated_phrases', 'e
 def _compared(measure, equal, number, a, b, gap):
     low, high = sorted(MEASURES[measure][1]*end for end in (gap.low, gap.high))
     return {'measure': measure, 'equal': equal, 'number': number, 'generated': a, 'real': b, 'difference': gap.estimate, 'low': gap.low, 'high': gap.high,
-            'verdict': 'poorer' if low > 0 else 'richer' if high < 0 else 'no difference seen', 'signature': gap.signature}
+            'verdict': 'poorer' if low > 0 else 'richer' if high < 0 else 'no difference', 'signature': gap.signature}
 
 # %% ../nbs/17a_audit.ipynb #cell-052
 def _at_texts(measure, a, b):
@@ -231,12 +231,16 @@ def _diversity(mine, theirs=None):
     return {'paired': paired, 'rows': rows}
 
 # %% ../nbs/17a_audit.ipynb #cell-057
-def _detected(folder, mine, theirs):
-    from regurgitation.detection import Detector, auc
-    detector, found, scores = Detector.load(folder), {'folder': str(folder)}, {}
+def _detector(folder):
+    from regurgitation.detection import Detector
+    return Detector.load(folder)
+
+def _detected(detector, mine, theirs):
+    from regurgitation.detection import auc
+    found, scores = {}, {}
     for name, sample in (('file', mine), ('real', theirs)):
         pairs = [pair for _, pair in sample or () if pair['id'] not in detector.ids and fingerprint(normalise(pair['source'])) not in detector.sources]
-        if sample and not pairs: raise InputError(f'{folder}: the detector has learned from all {len(sample)} pairs of the sample. Fit one on other sources.')
+        if sample and not pairs: raise InputError(f'the detector has learned from all {len(sample)} pairs of the sample ({name}). Fit one on other sources.')
         if pairs:
             scores[name] = detector.scores(make_pool(pairs, name))
             found[name] = share((scores[name] < 0.5).sum(), len(pairs)) | {'mean': float(scores[name].mean())}
@@ -249,7 +253,7 @@ def share(rows, # that have it
          ) -> dict: # rows, of, share, low, high
     "A share with its 95 % interval"
     low, high = (float(end)/100 for end in _wilson(rows, of, 0.95))
-    return {'rows': int(rows), 'of': int(of), 'share': float(rows/of), 'low': low, 'high': high}
+    return {'rows': int(rows), 'of': int(of), 'share': float(rows/of), 'low': low if rows else 0.0, 'high': high if rows < of else 1.0} # not 1e-17
 
 # %% ../nbs/17a_audit.ipynb #cell-062
 EACH = {'translation': tuple(kind for kind in KINDS if kind != 'language'), 'qa': ('unanswered', 'unsupported')}
@@ -257,6 +261,7 @@ UNKNOWN = ('source', 'target') # stands for two languages without a name
 
 def _look(task, languages):
     if task not in EACH: raise InputError(f'task {task!r}: expected {" or ".join(EACH)}.')
+    if languages: _codes(languages) # a wrong name is told at once
     if task == 'qa': return lambda pair: qa_errors_of(pair['source'], pair['target'], kinds=EACH[task])
     return lambda pair: errors_of(pair['source'], pair['target'], languages or UNKNOWN, EACH[task])
 
@@ -280,7 +285,7 @@ def _account(path, counting, task, languages, checked, fields):
             'repeats': {kind: share(found.pop('rows'), rows) | found for kind, found in _with_examples(_all_repeats(counting.hashes), path, **fields).items()},
             'test': {side: told(f'test {side}', rows) for side in ('source', 'target')} if counting.runs else None, 'languages': spoken, 'lengths': lengths}
 
-# %% ../nbs/17a_audit.ipynb #cell-068
+# %% ../nbs/17a_audit.ipynb #cell-069
 def audit(path, # file of generated pairs, see `load_pairs`
           real=None, # file of human pairs, best with the same ids
           test=None, # file that models will be tested on
@@ -293,13 +298,15 @@ def audit(path, # file of generated pairs, see `load_pairs`
           **fields, # of `load_pairs`: source_field, target_field, id_field
          ) -> dict: # JSON value: file, real, joined, diversity, detector, settings, signatures
     "What is in a file of generated pairs; raises `InputError` for a broken file, naming the line"
-    look, runs = _look(task, languages), KnownRuns(test, **fields) if test else None
+    look, judge = _look(task, languages), detector and _detector(detector)
+    for given in filter(None, (path, real, test)): next(stream_pairs(given, **fields), None)
+    runs = KnownRuns(test, **fields) if test else None
     mine = _read(path, Pass(look, runs, (), sample, seed), **fields)
     theirs = _read(real, Pass(look, runs, [key for key, _ in mine.sample.rows()], sample, seed), **fields) if real else None
     file, human = (counting and _account(name, counting, task, languages, checked, fields) for name, counting in ((path, mine), (real, theirs)))
     samples = [counting and counting.sample.rows() for counting in (mine, theirs)]
     return {'file': file, 'real': human, 'test': test and {'path': str(test), 'rows': len(runs.ids)}, 'joined': theirs and _joined(mine.hashes, theirs.hashes),
-            'diversity': _diversity(*samples), 'detector': detector and _detected(detector, *(s and s[:checked] for s in samples)),
+            'diversity': _diversity(*samples), 'detector': judge and {'folder': str(detector), **_detected(judge, *(s and s[:checked] for s in samples))},
             'settings': {'task': task, 'languages': languages and list(languages), 'seed': seed, 'sample': sample, 'checked': checked, 'fields': fields, 'version': __version__},
             'signatures': {'errors': checks_signature(languages or UNKNOWN, task, None if languages and task == 'translation' else EACH[task]), 'shares': 'wilson|level:0.95',
                            'test': f'run:{RUN}|words:normalise|hash:64', 'sample': f'least hashes of ids|most:{sample}|rs:{seed}'}}

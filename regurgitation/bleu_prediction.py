@@ -316,7 +316,7 @@ def _cross_fit(X, y, folds, seed):
     return found, shuffled
 
 # %% ../nbs/10_bleu_prediction.ipynb #cell-063
-ALGORITHM, _TOLD = 1, ('name', 'human_pairs', 'factor', 'importances') # raise the number when features or fitting change
+ALGORITHM, _TOLD = 1, ('name', 'human_pairs', 'offset', 'importances') # raise the number when features or fitting change
 def _digest(source): return fingerprint(normalise(source)) # a saved predictor names the labelled sources without holding them
 
 class BleuPredictor:
@@ -338,14 +338,14 @@ class BleuPredictor:
         self.features = self.features or [*TEXT_FEATURES, *(name for name in OWN if np.isfinite(found[name]).all())]
         X, y = self._matrix(found, made['id'][:]), np.sqrt(self.truth)
         raw, shuffled = _cross_fit(X, y, folds, self.seed)
-        self.factor = float(self.truth.mean() / max(np.mean(np.maximum(raw, 0)**2), 1e-9))
+        self.offset = float(self.truth.mean() - np.mean(np.maximum(raw, 0)**2))
         self.predicted = self._scaled(raw) # out of fold
         rho = _correlations(raw, self.truth)[0]
         self.importances = {name: rho - _correlations(without, self.truth)[0] for name, without in zip(self.features, shuffled)}
         self.resources, self.trees = Resources.learn(human['source'][:], human['target'][:]), learn_trees(X, y, self.seed)
         return self
 
-    def _scaled(self, raw): return np.minimum(self.factor*np.maximum(raw, 0)**2, 100)
+    def _scaled(self, raw): return np.clip(np.maximum(raw, 0)**2 + self.offset, 0, 100)
     def _matrix(self, found, ids):
         X = found.reindex(columns=self.features).to_numpy(np.float32)
         if len(bad := np.argwhere(~np.isfinite(X))):

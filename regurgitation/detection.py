@@ -4,15 +4,14 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'STATISTICS', 'auc', 'caught', 'plain', 'NGrams', 'source_groups', 'fold_of', 'reliability', 'brier',
-           'Detector', 'cross_fit', 'auc_table', 'chance_sentence', 'evidence', 'Encoder', 'token_likelihoods',
-           'Likelihood', 'resample']
+           'Calibrated', 'Detector', 'cross_fit', 'auc_table', 'chance_sentence', 'evidence', 'Encoder',
+           'token_likelihoods', 'Likelihood', 'resample']
 
 # %% ../nbs/11_detection.ipynb #cell-004
 import functools, json, math, unicodedata
 from collections import Counter
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-import torch.nn.functional as F
 from datasets import Dataset
 from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
@@ -25,11 +24,6 @@ from .training import Recipe, epoch_batches, learning_rate
 from .transformer import PAD, Shape, Transformer, batches, encode, pad, train_tokeniser
 
 # %% ../nbs/11_detection.ipynb #cell-011
-def _shares(human, generated):
-    "For each human score the share of generated ones below it, for each generated score the share of human ones above it; ties half"
-    below = lambda sorted_, x: (np.searchsorted(sorted_, x, 'left') + np.searchsorted(sorted_, x, 'right'))/2/len(sorted_)
-    return below(np.sort(generated), human), 1 - below(np.sort(human), generated)
-
 def _checked(human, generated, sources):
     "Both sides as arrays, and for each score the number of its source"
     human, generated = np.asarray(human, float), np.asarray(generated, float)
@@ -47,7 +41,8 @@ def auc(human, generated, # scores, high for human
     "Probability that a human text scores above a generated one, ties half, with an interval over the sources; raises `InputError` for an empty side and for scores that are no numbers"
     from scipy.stats import norm
     human, generated, group = _checked(human, generated, sources)
-    V, W = _shares(human, generated)
+    below = lambda ordered, x: (np.searchsorted(ordered, x, 'left') + np.searchsorted(ordered, x, 'right'))/2/len(ordered)
+    V, W = below(np.sort(generated), human), 1 - below(np.sort(human), generated)
     A, n, m, S = float(V.mean()), len(V), len(W), int(group.max()) + 1
     part = np.bincount(group, np.concatenate([(V - A)/n, (W - A)/m]))
     spread, told = math.sqrt(S/max(S - 1, 1)*(part**2).sum()), f'auc|human:{n}|generated:{m}|sources:{S}'
@@ -73,8 +68,7 @@ def plain(text) -> str:
     return ' '.join(unicodedata.normalize('NFKC', text.translate(_MARKS)).split())
 
 # %% ../nbs/11_detection.ipynb #cell-027
-def _balanced(human):
-    "A weight for each text, so that human and generated ones count alike; human: (N,) 1 or 0"
+def _balanced(human): # (N,) 1 or 0 -> (N,) weights by which both sides count alike
     return np.where(human == 1, 0.5/max(human.mean(), 1e-9), 0.5/max(1 - human.mean(), 1e-9))
 
 def _views():
@@ -86,11 +80,9 @@ def _views():
 class NGrams:
     "Logistic regression on hashed n-grams of characters and words"
     def __init__(self, seed=0): self.weights, self.bias = np.zeros(2**19, np.float32), 0.0
-
     def prepare(self, texts): # N texts -> (N, 2**19)
         from scipy.sparse import hstack
         return hstack([view.transform(texts) for view in _views()]).tocsr()
-
     def fit(self, X, human):
         from sklearn.linear_model import LogisticRegression
         there = np.unique(X.indices) # most places are empty
@@ -98,9 +90,7 @@ class NGrams:
         self.weights, self.bias = np.zeros(2**19, np.float32), float(model.intercept_[0])
         self.weights[there] = model.coef_[0]
         return self
-
     def logits(self, X): return X @ self.weights + self.bias
-
     def state(self): return {'weights': self.weights, 'bias': np.array([self.bias])}
     def restore(self, state): self.weights, self.bias = state['weights'], float(state['bias'][0])
 
@@ -116,8 +106,7 @@ def fold_of(groups, folds, seed=0) -> np.ndarray: # (N,) names -> (N,) 0 to fold
     return np.array([chosen[group] for group in groups])
 
 # %% ../nbs/11_detection.ipynb #cell-035
-def _logistic(z, human):
-    "Slope and intercept of a logistic regression on one number"
+def _logistic(z, human): # (N,) numbers and labels -> slope, intercept
     from sklearn.linear_model import LogisticRegression
     model = LogisticRegression(C=100).fit(np.asarray(z)[:, None], human, _balanced(human))
     return float(model.coef_[0, 0]), float(model.intercept_[0])
@@ -125,15 +114,13 @@ def _logistic(z, human):
 def _sigmoid(z): return np.exp(-np.logaddexp(0, -z))
 
 # %% ../nbs/11_detection.ipynb #cell-037
-def reliability(human, generated, # P(human) of either side
-                bins=10, # of equal width
+def reliability(human, generated, bins=10, # P(human) of either side; bins of equal width
                ) -> pd.DataFrame: # a row for each bin that has texts
     "Where texts of a score are as often human as it says, both sides weighted alike"
     p, label = np.concatenate([human, generated]), np.repeat([1, 0], [len(human), len(generated)])
-    table = pd.DataFrame({'bin': np.minimum((p*bins).astype(int), bins - 1), 'weight': _balanced(label), 'p': p, 'human': label})
-    mean = lambda part: {'from': part.bin.iloc[0]/bins, 'to': (part.bin.iloc[0] + 1)/bins, 'texts': len(part),
-                         'mean score': np.average(part.p, weights=part.weight), 'share human': np.average(part.human, weights=part.weight)}
-    return pd.DataFrame([mean(part) for _, part in table.groupby('bin')])
+    weight, at = _balanced(label), np.minimum((p*bins).astype(int), bins - 1)
+    mean = lambda x, k: np.average(x[at == k], weights=weight[at == k])
+    return pd.DataFrame([{'from': k/bins, 'to': (k + 1)/bins, 'texts': (at == k).sum(), 'mean score': mean(p, k), 'share human': mean(label, k)} for k in np.unique(at)])
 
 def brier(human, generated) -> float: # P(human) of either side -> 0 to 1; 0.25 for who always says 1/2
     "Mean squared error of the probabilities, both sides weighted alike"
@@ -142,23 +129,8 @@ def brier(human, generated) -> float: # P(human) of either side -> 0 to 1; 0.25 
 # %% ../nbs/11_detection.ipynb #cell-040
 KINDS = {'ngrams': NGrams} # name -> class with prepare, fit, logits, state and restore
 
-def _pools(human, generated):
-    pools = [human, *([generated] if isinstance(generated, Dataset) else generated)]
-    if len(pools) < 2: raise InputError('no generated pool: a detector learns from both sides. Give one pool or a list of them.')
-    return pools
-
-def _labels(pools):
-    "1 for each text of the first pool, 0 for the others"
-    return np.repeat([1] + [0]*(len(pools) - 1), [len(pool) for pool in pools])
-
-def _chunks(pool, *columns, size=2000):
-    part = pool.select_columns(list(columns))
-    for i in range(0, len(part), size): yield [part[i:i + size][c] for c in columns]
-
-# %% ../nbs/11_detection.ipynb #cell-042
-class Detector:
-    "P(human) of a text, learned from human and generated targets. It sees the targets alone; ids and sources serve to refuse what it has learned from"
-    sees = ('target',)
+class Calibrated:
+    "A model of some kind that gives P(human)"
     def __init__(self, kind='ngrams', # a key of `KINDS`
                  typography=False, # do kinds of quotation marks, dashes and spaces count?
                  folds=3, seed=0, # of the calibration; the seed is that of the weights too
@@ -168,24 +140,12 @@ class Detector:
         try: self.model = KINDS[kind](seed=seed, **options)
         except TypeError as e: raise InputError(f'detector {kind!r}: {e}.') from e
         self.config = dict(kind=kind, typography=typography, folds=folds, seed=seed, **options)
-        self.typography, self.folds, self.seed = typography, folds, seed
-        self.scale, self.ids, self.sources, self.human_pairs, self.generators = None, set(), set(), 0, []
+        self.typography, self.folds, self.seed, self.scale = typography, folds, seed, None
 
     def prepare(self, texts): return self.model.prepare(list(texts) if self.typography else [plain(t) for t in texts])
 
-    def fit(self, human, # pool of human pairs
-            generated, # pool of generated pairs, or a list of them; best on the same sources
-           ): # the detector
-        "Learn to tell them apart; raises `InputError` where there are too few sources to calibrate on"
-        pools = _pools(human, generated)
-        self.learn(self.prepare(t for pool in pools for t in pool['target'][:]), _labels(pools), source_groups(pools))
-        self.ids = {id for pool in pools for id in pool['id'][:]}
-        self.sources = {fingerprint(normalise(s)) for pool in pools for s in pool['source'][:]}
-        self.human_pairs, self.generators = len(human), sorted({o for pool in pools[1:] for o in pool['origin'][:]})
-        return self
-
-    def learn(self, X, human, groups):
-        "Calibrate on folds of the groups, then learn from all rows"
+    def learn(self, X, human, groups): # rows as `prepare` gives them; 1 or 0 for each; names of what must stay together
+        "Calibrate on folds of the groups, then learn from all rows; raises `InputError` where there are too few"
         fold, z = fold_of(groups, self.folds, f'calibration {self.seed}'), np.empty(len(human))
         for k in range(self.folds):
             inside = fold == k
@@ -195,55 +155,77 @@ class Detector:
         self.scale = max(slope, 1e-3), intercept # never turned round: where nothing was learned all are near 1/2
         self.model.fit(X, human)
 
-    def probabilities(self, X): # rows as `prepare` gives them
+    def probabilities(self, X): # rows as `prepare` gives them -> (N,) P(human)
         if self.scale is None: raise InputError('the detector has learned nothing yet. Fit it first: detector.fit(human, generated).')
         return _sigmoid(self.scale[0]*self.model.logits(X) + self.scale[1])
+
+# %% ../nbs/11_detection.ipynb #cell-042
+def _pools(human, generated):
+    pools = [human, *([generated] if isinstance(generated, Dataset) else generated)]
+    if len(pools) < 2: raise InputError('no generated pool: a detector learns from both sides. Give one pool or a list of them.')
+    return pools
+
+def _labels(pools): return np.repeat([1] + [0]*(len(pools) - 1), [len(pool) for pool in pools]) # 1 for each text of the first pool
+
+def _chunks(pool, *columns, size=2000):
+    part = pool.select_columns(list(columns))
+    for i in range(0, len(part), size): yield [part[i:i + size][c] for c in columns]
+
+# %% ../nbs/11_detection.ipynb #cell-043
+class Detector(Calibrated):
+    "P(human) of a text, learned from human and generated targets. It sees the targets alone; ids and sources serve to refuse what it has learned from"
+    sees, ids, sources, human_pairs, generators = ('target',), frozenset(), frozenset(), 0, ()
+
+    def fit(self, human, generated): # pools: human pairs; generated ones, or a list of such pools, best on the same sources
+        "Learn to tell them apart; raises `InputError` where there are too few sources to calibrate on"
+        pools = _pools(human, generated)
+        self.learn(self.prepare(t for pool in pools for t in pool['target'][:]), _labels(pools), source_groups(pools))
+        self.ids = {id for pool in pools for id in pool['id'][:]}
+        self.sources = {fingerprint(normalise(s)) for pool in pools for s in pool['source'][:]}
+        self.human_pairs, self.generators = len(human), sorted({o for pool in pools[1:] for o in pool['origin'][:]})
+        return self
 
     def scores(self, pool) -> np.ndarray: # (N,) P(human) of each target, 0 to 1
         "A score for each pair, high where it resembles human texts; raises `InputError` where it has learned from one of them"
         self.check_disjoint(pool)
         return np.concatenate([self.probabilities(self.prepare(texts)) for texts, in _chunks(pool, 'target')])
-
     __call__ = scores
 
+    def known(self, pool) -> np.ndarray: # (N,) True where the detector has learned from the id or from the source
+        return np.array([id in self.ids or fingerprint(normalise(s)) in self.sources for part in _chunks(pool, 'id', 'source') for id, s in zip(*part)])
+
     def check_disjoint(self, pool):
-        "Raise `InputError` naming the pairs of a pool that the detector has learned from, by id or by source"
-        known = [id for ids, sources in _chunks(pool, 'id', 'source') for id, s in zip(ids, sources) if id in self.ids or fingerprint(normalise(s)) in self.sources]
-        if known: raise InputError(f'{len(known)} of {len(pool)} pairs to score have an id or a source that the detector learned from: {", ".join(known[:3])}{" ..." if len(known) > 3 else ""}. '
-                                   f'Divide with split_by_group before fitting, leave them out, or take the scores of cross_fit.')
+        "Raise `InputError` naming the pairs of a pool that the detector has learned from"
+        if not (known := self.known(pool)).any(): return
+        raise InputError(f'{known.sum()} of {len(pool)} pairs to score have an id or a source that the detector learned from, such as {", ".join(pool["id"][int(i)] for i in np.flatnonzero(known)[:3])}. '
+                         f'Leave them out, detector.known(pool) says which; or take the scores of cross_fit.')
 
     def machine(self, texts) -> list: # of floats
         "P(generated) of a list of texts: the shape that RAID's `run_detection` calls (Dugan et al. 2024)"
         return (1 - self.probabilities(self.prepare(texts))).tolist()
 
-# %% ../nbs/11_detection.ipynb #cell-049
-def _save(self, folder):
-    "Write the detector into a folder, as JSON and safetensors"
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = {'config': self.config} | {k: sorted(v) if isinstance(v, set) else v for k, v in vars(self).items() if k in _KEPT}
-    with atomic(folder/'weights.safetensors') as part: save_file(self.model.state(), part)
-    with atomic(folder/'detector.json') as part: part.write_text(json.dumps(kept, default=str), encoding='utf-8')
+    def save(self, folder):
+        "Write the detector into a folder, as JSON and safetensors"
+        (folder := Path(folder)).mkdir(parents=True, exist_ok=True)
+        kept = dict(config=self.config, scale=self.scale, ids=sorted(self.ids), sources=sorted(self.sources), human_pairs=self.human_pairs, generators=self.generators)
+        with atomic(folder/'weights.safetensors') as part: save_file(self.model.state(), part)
+        with atomic(folder/'detector.json') as part: part.write_text(json.dumps(kept, default=str), encoding='utf-8')
 
-def _load(folder) -> Detector:
-    "The detector of a folder; raises `InputError` where there is none, or a torn one"
-    try:
-        kept = json.loads((Path(folder)/'detector.json').read_text(encoding='utf-8'))
-        detector = Detector(**kept['config'])
-        detector.model.restore(load_file(Path(folder)/'weights.safetensors'))
-        for k, kind in _KEPT.items(): setattr(detector, k, kind(kept[k]))
-    except Exception as e: # safetensors and tokenizers raise classes of their own
-        raise InputError(f'{folder}: not a detector, or a torn one ({type(e).__name__}: {e}). Fit it again and save it.') from e
-    return detector
+    @classmethod
+    def load(cls, folder):
+        "The detector of a folder; raises `InputError` where there is none, or a torn one"
+        try:
+            kept = json.loads((Path(folder)/'detector.json').read_text(encoding='utf-8'))
+            detector = cls(**kept.pop('config'))
+            detector.model.restore(load_file(Path(folder)/'weights.safetensors'))
+            for k in ('scale', 'ids', 'sources', 'human_pairs', 'generators'): setattr(detector, k, {*kept[k]} if k in ('ids', 'sources') else kept[k])
+        except Exception as e: # safetensors and tokenizers raise classes of their own
+            raise InputError(f'{folder}: not a detector, or a torn one ({type(e).__name__}: {e}). Fit it again and save it.') from e
+        return detector
 
-_KEPT = {'scale': tuple, 'ids': set, 'sources': set, 'human_pairs': int, 'generators': list}
-Detector.save, Detector.load = _save, staticmethod(_load)
-
-# %% ../nbs/11_detection.ipynb #cell-052
-def cross_fit(human, # pool of human pairs
-              generated, # pool of generated pairs, or a list of them
-              folds=5, # of the sources
-              seed=0,
+# %% ../nbs/11_detection.ipynb #cell-056
+def cross_fit(human, generated, # as for `Detector.fit`
+              folds=5, seed=0, # of the sources
               unseen=(), # more generated pools, scored and never learned from
               **options, # of `Detector`
              ) -> list: # (N,) P(human) for each pool: human, generated ones, unseen ones
@@ -258,40 +240,35 @@ def cross_fit(human, # pool of human pairs
         p[fold == k] = detector.probabilities(X[fold == k])
     return np.split(p, np.cumsum([len(pool) for pool in pools + others])[:-1])
 
-# %% ../nbs/11_detection.ipynb #cell-055
+# %% ../nbs/11_detection.ipynb #cell-059
 def auc_table(pools, # the human pool, then generated ones
               scores, # (N,) scores for each, high for human
               bands=1, # of the number of words, of about as many texts each
              ) -> pd.DataFrame:
     "AUC with its interval, and what is caught at 1 % and 5 % false alarms, for each generator, over all lengths and by bands"
     words = np.array([len(t.split()) for pool in pools for t in pool['target'][:]])
-    groups, of, p = np.array(source_groups(pools)), np.repeat(np.arange(len(pools)), [len(pool) for pool in pools]), np.concatenate(scores)
-    rows = []
+    rows, groups, of, p = [], np.array(source_groups(pools)), np.repeat(np.arange(len(pools)), [len(pool) for pool in pools]), np.concatenate(scores)
     for k, pool in enumerate(pools[1:], 1):
         for label, inside in [('all', np.arange(len(p))), *(length_bands(words, bands) if bands > 1 else [])]:
             h, g = inside[of[inside] == 0], inside[of[inside] == k]
-            if len(h) and len(g): rows.append({'generator': pool['origin'][0], 'words': label, 'human': len(h), 'generated': len(g), **_judged(p[h], p[g], (groups[h], groups[g]))})
+            if not (len(h) and len(g)): continue
+            found = auc(p[h], p[g], (groups[h], groups[g]))
+            rows.append({'generator': pool['origin'][0], 'words': label, 'human': len(h), 'generated': len(g), 'auc': found.estimate, 'low': found.low, 'high': found.high, 'p': found.p,
+                         **{f'caught at {rate:.0%}': caught(p[h], p[g], rate) for rate in (0.01, 0.05)}})
     return pd.DataFrame(rows)
 
-def _judged(human, generated, sources):
-    found = auc(human, generated, sources)
-    return {'auc': found.estimate, 'low': found.low, 'high': found.high, 'p': found.p, **{f'caught at {rate:.0%}': caught(human, generated, rate) for rate in (0.01, 0.05)}}
-
-# %% ../nbs/11_detection.ipynb #cell-058
-def chance_sentence(table, # of `auc_table`
-                   ) -> str:
+# %% ../nbs/11_detection.ipynb #cell-062
+def chance_sentence(table) -> str: # of `auc_table`
     "On which generators a detector is no better than chance, or worse"
     whole = table[table.words == 'all']
     told = lambda rows: '; '.join(f'{r.generator} (AUC {r.auc:.2f}, {r.low:.2f} to {r.high:.2f})' for r in rows.itertuples())
-    chance, worse = whole[(whole.low <= 0.5) & (whole.high >= 0.5)], whole[whole.high < 0.5]
-    said = [f'No better than chance on {told(chance)}: an order by these scores is a random one.'] if len(chance) else []
-    if len(worse): said.append(f'Worse than chance on {told(worse)}: these scores put generated texts before human ones.')
-    return ' '.join(said) or f'Better than chance on {told(whole)}.'
+    kinds = {'No better than chance on {}: an order by these scores is a random one.': (whole.low <= 0.5) & (whole.high >= 0.5),
+             'Worse than chance on {}: these scores put generated texts before human ones.': whole.high < 0.5, 'Better than chance on {}.': whole.low > 0.5}
+    return ' '.join(sentence.format(told(whole[rows])) for sentence, rows in kinds.items() if rows.any())
 
-# %% ../nbs/11_detection.ipynb #cell-062
+# %% ../nbs/11_detection.ipynb #cell-066
 def evidence(detector, # of the kind 'ngrams', fitted
-             human, generated, # texts of either side
-             n=10, # how many
+             human, generated, n=10, # texts of either side; how many n-grams
             ) -> pd.DataFrame: # n-gram, its kind, share of the texts that have it, and what it adds to the difference of the mean logits
     "The n-grams that tell the two sides apart"
     from sklearn.feature_extraction.text import HashingVectorizer
@@ -305,9 +282,9 @@ def evidence(detector, # of the kind 'ngrams', fitted
         at = HashingVectorizer(analyzer=lambda gram: [gram], norm=None, n_features=2**18, alternate_sign=False).transform(grams).indices + offset
         rows += [(gram, kind, place) for place, gram in dict(zip(at.tolist(), grams)).items()]
     rows, there = sorted(rows, key=lambda row: -abs(adds[row[2]]))[:n], [(x > 0).mean(0).A1 for x in X]
-    return pd.DataFrame([{'n-gram': gram, 'of': kind, 'human': there[0][place], 'generated': there[1][place], 'adds': adds[place]} for gram, kind, place in rows])
+    return pd.DataFrame([{'n-gram': gram.replace(' ', '␣'), 'of': kind, 'human': there[0][place], 'generated': there[1][place], 'adds': adds[place]} for gram, kind, place in rows])
 
-# %% ../nbs/11_detection.ipynb #cell-065
+# %% ../nbs/11_detection.ipynb #cell-069
 def _encoder(vocab_size, width, layers):
     net = Transformer(Shape(vocab_size, width, layers, dropout=0.1))
     net.decoder, net.head = nn.ModuleList(), nn.Linear(width, 1)
@@ -317,13 +294,10 @@ def _read(net, ids): # (texts, time) -> (texts,) logits
     states, real = net.encode(ids)[0], (ids != PAD)[..., None]
     return net.head((states*real).sum(1)/real.sum(1))[:, 0]
 
-# %% ../nbs/11_detection.ipynb #cell-066
 class Encoder:
     "A Transformer encoder, the mean of its states, and a linear layer"
     def __init__(self, seed=0, epochs=5, width=64, layers=1): self.seed, self.epochs, self.width, self.layers = seed, epochs, width, layers
-
     def prepare(self, texts): return np.array(texts, object)
-
     def fit(self, X, human):
         self.tokeniser, recipe = train_tokeniser(X, 2000), Recipe(self.epochs, 2048, 3e-3)
         ids = encode(self.tokeniser, X)
@@ -334,22 +308,19 @@ class Encoder:
         steps = [rows for epoch in range(recipe.epochs) for rows in epoch_batches([(len(i), 0) for i in ids], recipe.tokens, self.seed, epoch)]
         for step, rows in enumerate(steps, 1):
             for group in optimiser.param_groups: group['lr'] = learning_rate(recipe, step/len(steps))
-            loss = F.binary_cross_entropy_with_logits(_read(net, pad([ids[i] for i in rows])), label[rows], weight[rows])
+            loss = nn.functional.binary_cross_entropy_with_logits(_read(net, pad([ids[i] for i in rows])), label[rows], weight[rows])
             optimiser.zero_grad(); loss.backward()
             nn.utils.clip_grad_norm_(net.parameters(), recipe.clip)
             optimiser.step()
         net.eval()
         return self
-
     @torch.inference_mode()
     def logits(self, X):
         ids, out = encode(self.tokeniser, X), np.empty(len(X))
         order = np.argsort([len(i) for i in ids], kind='stable')
         for rows in batches([len(ids[i]) for i in order], 4096): out[order[rows]] = _read(self.net, pad([ids[i] for i in order[rows]])).numpy()
         return out
-
     def state(self): return {'tokeniser': np.frombuffer(self.tokeniser.to_str().encode(), np.uint8), **{k: v.numpy() for k, v in self.net.state_dict().items()}}
-
     def restore(self, state):
         self.tokeniser = Tokenizer.from_str(state.pop('tokeniser').tobytes().decode())
         self.net = _encoder(self.tokeniser.get_vocab_size(), self.width, self.layers)
@@ -358,12 +329,10 @@ class Encoder:
 
 KINDS['transformer'] = Encoder
 
-# %% ../nbs/11_detection.ipynb #cell-069
+# %% ../nbs/11_detection.ipynb #cell-072
 @torch.inference_mode()
-def token_likelihoods(lm, # `CausalLM`
-                      texts, # N texts
-                      tokens=512, # of a batch, padding counted
-                      piece=64, # positions whose probabilities are there at once: a vocabulary is large
+def token_likelihoods(lm, texts, # `CausalLM`; N texts
+                      tokens=512, piece=64, # of a batch, padding counted; positions whose probabilities are there at once
                      ) -> np.ndarray: # (N, 4): sums over the tokens of log p, its expectation, its variance (nats); number of tokens
     "How likely each text is under a language model, and how likely the model's own draws would be in its place"
     from regurgitation.causal import _logits
@@ -384,7 +353,7 @@ def token_likelihoods(lm, # `CausalLM`
             np.add.at(sums, owner[at:at + piece], found.double().cpu().numpy())
     return sums
 
-# %% ../nbs/11_detection.ipynb #cell-075
+# %% ../nbs/11_detection.ipynb #cell-078
 STATISTICS = {'curvature': lambda s: (s[:, 0] - s[:, 1])/np.sqrt(np.maximum(s[:, 2], 1e-6)), # Fast-DetectGPT, one model
               'ratio': lambda s: s[:, 0]/np.minimum(s[:, 1], -1e-6), # in the style of Binoculars, one model
               'perplexity': lambda s: -s[:, 0]/np.maximum(s[:, 3], 1)} # mean negative log-probability
@@ -399,27 +368,22 @@ class Likelihood:
     def __init__(self, seed=0, model='gemma-3-270m', statistic='curvature', precision='float32'):
         if statistic not in STATISTICS: raise InputError(f'statistic {statistic!r}: expected one of {", ".join(STATISTICS)}.')
         self.name, self.statistic, self.precision, self.scale = str(model), statistic, precision, (0.0, 0.0)
-
     def prepare(self, texts): return STATISTICS[self.statistic](token_likelihoods(_language_model(self.name, self.precision), texts))
-
     def fit(self, X, human):
         self.scale = _logistic(X, human)
         return self
-
     def logits(self, X): return self.scale[0]*X + self.scale[1]
-
     def state(self): return {'scale': np.array(self.scale)}
     def restore(self, state): self.scale = tuple(state['scale'].tolist())
 
 KINDS['likelihood'] = Likelihood
 
-# %% ../nbs/11_detection.ipynb #cell-104
+# %% ../nbs/11_detection.ipynb #cell-112
 def resample(pool, # N pairs
              scores, # (N,) P(human), 0 to 1
              power=10, # of the score: 0 draws all alike
              factor=1.5, # drawn pairs per pair of the pool
-             most=3, # times that a pair can be drawn
-             seed=0, # of the draw
+             most=3, seed=0, # times that a pair can be drawn; of the draw
             ) -> Dataset: # in the order of the draw; 'id#2' is the second time that 'id' was drawn
     "Importance resampling by weight P(human)**power (Drayson et al. 2025); raises `InputError` for scores that are no probabilities and for more pairs than `most` allows"
     scores, n = np.asarray(scores, float), round(factor*len(pool))
@@ -427,10 +391,8 @@ def resample(pool, # N pairs
     if not 0 < n <= most*len(pool): raise InputError(f'factor {factor} with at most {most} of each: {n} pairs from {len(pool)}. Choose a factor above 0 and up to {most}.')
     race = np.log(np.random.default_rng(seed_for('resample', seed)).standard_exponential((len(pool), most))) - power*np.log(np.maximum(scores, 1e-12))[:, None]
     drawn = np.argsort(race, axis=None, kind='stable')[:n]//most
-    times = Counter()
-    def name(id):
-        times[id] += 1
-        return id if times[id] == 1 else f'{id}#{times[id]}'
-    ids = [name(id) for id in np.array(pool['id'][:], object)[drawn]]
+    ids = np.array(pool['id'][:], object)[drawn]
+    ids = [f'{id}#{k + 1}' if k else id for id, k in zip(ids, pd.Series(ids).groupby(ids).cumcount())]
     if len({*ids}) < n: raise InputError('a repeat has the id of another pair, with #2 or #3 at its end: the pool was resampled before. Resample the first one.')
-    return pool.select(drawn).remove_columns('id').add_column('id', ids).select_columns(pool.column_names)
+    chosen = pool.select(drawn)
+    return Dataset.from_dict({c: ids if c == 'id' else chosen[c][:] for c in pool.column_names})

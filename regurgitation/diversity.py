@@ -367,7 +367,7 @@ def diversity(texts, # N texts or `Tokens`, two or more
         except InputError: found[name] = math.nan
     return {'texts': len(tokens), 'tokens': len(tokens.ids), 'types': len(np.unique(tokens.ids)), **found, 'signature': tokens.signature}
 
-# %% ../nbs/07_diversity.ipynb #cell-068
+# %% ../nbs/07_diversity.ipynb #cell-070
 def same_size(*sets, # lists of texts, or `Tokens`
               tokens=False, # as many tokens, not as many texts
               seed=0, # which texts
@@ -379,7 +379,7 @@ def same_size(*sets, # lists of texts, or `Tokens`
     most = min(len(s.ids) for s in sets)
     return [s[order[:np.searchsorted(np.cumsum(s.lengths[order]), most, 'right')]] for s, order in zip(sets, orders)]
 
-# %% ../nbs/07_diversity.ipynb #cell-071
+# %% ../nbs/07_diversity.ipynb #cell-075
 def length_bands(lengths, # (N,) tokens of the texts
                  bands=4, # of about as many texts each
                 ) -> list: # of (label, indices)

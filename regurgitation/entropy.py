@@ -138,17 +138,17 @@ def _check_writer(pool, generator, task):
             raise InputError(f'{id!r} was written under another prompt than {generator.name!r} has now. Give it the same shots, style and languages, or give it as proxy.')
 
 # %% ../nbs/09_entropy.ipynb #cell-042
-def _means(n, nll, entropy): return {'entropy': entropy, 'nll': nll, 'tokens': n, 'logprob': -n*nll, 'probability': math.exp(-nll)}
+def _scores(id, n, nll, entropy):
+    if not all(map(math.isfinite, [nll] + [entropy]*(entropy is not None))):
+        raise InputError(f'{id!r}: an nll of {nll} and an entropy of {entropy}, expected finite numbers. Look at the weights of the model, or load it with precision="float32".')
+    return {'entropy': math.nan if entropy is None else entropy, 'nll': nll, 'tokens': n, 'logprob': -n*nll, 'probability': math.exp(-nll)}
+
+def _computed(id, told): return _scores(id, len(told['logprobs']), -fmean(told['logprobs']), fmean(told['entropies']))
 
 def _stored(id, provenance):
     told = _told(provenance)
     if not {'nll', 'tokens'} <= told.keys(): raise InputError(f'{id!r}: no scores in its provenance. Generate with scores=True, or name a model that reads it: generator= for the one that wrote it, proxy= for another.')
-    return _means(told['tokens'], told['nll'], told.get('entropy', math.nan)) # a server gives log-probabilities and no entropies
-
-def _read(id, told):
-    n, nll, entropy = len(told['logprobs']), -fmean(told['logprobs']), fmean(told['entropies'])
-    if not math.isfinite(nll + entropy): raise InputError(f'{id!r}: the model gives it an nll of {nll} and an entropy of {entropy}. Look at its weights, or load it with precision="float32".')
-    return _means(n, nll, entropy)
+    return _scores(id, told['tokens'], told['nll'], told.get('entropy')) # a server gives log-probabilities and no entropies
 
 # %% ../nbs/09_entropy.ipynb #cell-044
 SEEN = ('id', 'source', 'target', 'origin', 'provenance') # what a score may depend on
@@ -158,13 +158,13 @@ def _portions(rows, size):
     rows, start = iter(rows), 0
     while (part := list(islice(rows, size))) or not start:
         pool = make_pool([{**{c: row[c] for c in SEEN if c in row}, 'references': []} for row in part], f'pool from row {start + 1:,} on' if start else 'pool')
-        yield pool.add_column('token_ids', [row['token_ids'] for row in part]) if 'token_ids' in part[0] else pool
+        yield pool.add_column('token_ids', [row.get('token_ids') for row in part]) if any('token_ids' in row for row in part) else pool
         start += len(part)
 
 def score_stream(rows, # dicts, as a pool has them
                  generator=None, # the model that wrote the targets; where neither is given: what their provenance tells
-                 proxy=None, # another model that reads them
                  task='translation', # name of the task
+                 proxy=None, # another model that reads them
                  chunk=1000, # rows that are held at a time
                 ): # yields dicts: id, entropy, nll (nats a token), tokens, logprob (nats), probability (0 to 1, a token), model
     "Scores of targets in the order of their rows; raises `InputError` for no rows, bad rows, and a model that cannot score them"
@@ -173,18 +173,18 @@ def score_stream(rows, # dicts, as a pool has them
     read = model and _reader(model, task)
     for pool in _portions(rows, chunk):
         if generator is not None: _check_writer(pool, generator, task)
-        scores = map(_read, pool['id'][:], read(pool)) if read else map(_stored, pool['id'][:], pool['provenance'][:])
+        scores = map(_computed, pool['id'][:], read(pool)) if read else map(_stored, pool['id'][:], pool['provenance'][:])
         for id, origin, found in zip(pool['id'][:], pool['origin'][:], scores): yield {'id': id, **found, 'model': model.name if read else origin}
 
 # %% ../nbs/09_entropy.ipynb #cell-048
 def entropy_scores(pool, # N pairs
-                   generator=None, proxy=None, task='translation', # as for `score_stream`
+                   generator=None, task='translation', proxy=None, # as for `score_stream`
                    bar=None, # progress bar to update, in pairs
                   ) -> pd.DataFrame: # (N,) columns as `score_stream` yields them
     "Entropy and nll of each target under its generator, under a proxy, or as its provenance tells; raises `InputError` as `score_stream` does"
     part = pool.select_columns([c for c in (*SEEN, 'token_ids') if c in pool.column_names])
     rows, found = (dict(zip(some, row)) for some in part.iter(1000) for row in zip(*some.values())), []
-    for scores in score_stream(rows, generator, proxy, task):
+    for scores in score_stream(rows, generator, task, proxy):
         found.append(scores)
         if bar is not None: bar.update(1)
     return pd.DataFrame(found)

@@ -96,14 +96,13 @@ def _total(values):
     return total + part
 
 # %% ../nbs/08_errors.ipynb #cell-028
-def _joins(before, after): return after >= 100 or before >= 100 or 20 <= before < 100 and after < 10
-
 def _runs(words):
     "Number words that belong together, each with the values of its stems"
     runs, last, near = [], '', False
     for word in words:
         if stems := _stems(word):
-            if near and _joins(runs[-1][1][-1], stems[0]): runs[-1] = f'{runs[-1][0]} {word}', runs[-1][1] + stems
+            before, after = runs[-1][1][-1] if near else 0, stems[0]
+            if near and (after >= 100 or before >= 100 or 20 <= before < 100 and after < 10): runs[-1] = f'{runs[-1][0]} {word}', runs[-1][1] + stems
             else: runs.append((f'halb {word}' if last == 'halb' else word, stems))
             near = True
         elif not (near and word in ('und', 'and') and runs[-1][1][-1] >= 100): near = False
@@ -298,9 +297,7 @@ def error_rates(pools, # name -> pool on the same sources; the first, the human 
     found.attrs['signature'] = f'{checks_signature(languages, task, kinds)}|level:{level:g}|bs:{samples}|rs:{seed}'
     return found
 
-# %% ../nbs/08_errors.ipynb #cell-091
-_SENTENCE = {'chrf': lambda: sacrebleu.CHRF(), 'bleu': lambda: sacrebleu.BLEU(effective_order=True)}
-
+# %% ../nbs/08_errors.ipynb #cell-095
 def below(pool, # generated pool
           human, # the pool that holds the references of the same sources
           metric='chrf', # or 'bleu': of each sentence against its references
@@ -308,8 +305,8 @@ def below(pool, # generated pool
           level=0.95, # of the intervals
          ) -> pd.DataFrame: # index: threshold; rate, low, high in %, count, sources
     "Shares of targets that score below a threshold; compares generators only, a reference has no errors against itself. Raises `InputError` for an unknown metric"
-    if metric not in _SENTENCE: raise InputError(f'no sentence score {metric!r}: expected {" or ".join(_SENTENCE)}.')
-    scorer, written = _SENTENCE[metric](), _aligned(pool, human, 'the pool', load_task('translation'))['target']
+    if metric not in ('chrf', 'bleu'): raise InputError(f'no sentence score {metric!r}: expected chrf or bleu.')
+    scorer, written = sacrebleu.CHRF() if metric == 'chrf' else sacrebleu.BLEU(effective_order=True), _aligned(pool, human, 'the pool', load_task('translation'))['target']
     scores = np.array([scorer.sentence_score(t, r).score for t, r in zip(written, human['references'][:])])
     count = np.array([(scores < threshold).sum() for threshold in thresholds])
     low, high = _wilson(count, len(scores), level)
@@ -317,7 +314,7 @@ def below(pool, # generated pool
     found.attrs['signature'] = str(scorer.get_signature())
     return found
 
-# %% ../nbs/08_errors.ipynb #cell-097
+# %% ../nbs/08_errors.ipynb #cell-103
 MQM = tomllib.loads((Path(regurgitation.__file__).parent/'annotations.toml').read_text(encoding='utf-8')) # name -> human, url, sha256, licence, citation
 
 def load_mqm(name, # a key of `MQM`
@@ -334,7 +331,7 @@ def load_mqm(name, # a key of `MQM`
     for side in ('source', 'target'): table[side] = table[side].str.replace('</?v>', '', regex=True).str.strip()
     return table
 
-# %% ../nbs/08_errors.ipynb #cell-102
+# %% ../nbs/08_errors.ipynb #cell-108
 NOT_ERRORS = ('No-error', 'Source issue', 'Accuracy/Creative Reinterpretation')
 
 def mqm_weight(category, severity,
@@ -345,7 +342,7 @@ def mqm_weight(category, severity,
     if category.startswith('Non-translation'): return 25
     return 5 if severity == 'Major' else 0.1 if category == 'Fluency/Punctuation' else 1
 
-# %% ../nbs/08_errors.ipynb #cell-105
+# %% ../nbs/08_errors.ipynb #cell-111
 def _per_segment(annotations, not_errors):
     "Counts and points of each system and segment, means over its readings"
     a = annotations.reset_index(drop=True)
@@ -356,6 +353,13 @@ def _per_segment(annotations, not_errors):
     readings = readings.assign(**{'segments with an error': readings.errors > 0, 'segments with a major error': readings.major > 0})
     return readings.groupby(['system', 'segment']).mean()
 
+def _rates(counts, words):
+    "The rates of a system, and what each segment adds to them; with their units"
+    unit = pd.Series({c: 'points a segment' if c == 'MQM' else '% of segments' if c.startswith('segments') else 'per 100 words' for c in counts})
+    scale, size = unit.map(lambda u: 1 if u == 'points a segment' else 100), pd.DataFrame({c: words if u == 'per 100 words' else 1.0 for c, u in unit.items()}, index=counts.index)
+    rate = scale*counts.sum()/size.sum()
+    return rate, (scale*counts - rate*size)/size.sum(), unit
+
 def _interval(estimate, influence, groups, level):
     "Low, high and two-sided p from the influence of each segment, added up by group"
     from scipy.stats import t
@@ -364,10 +368,10 @@ def _interval(estimate, influence, groups, level):
     half = t.ppf((1 + level)/2, df)*error
     return estimate - half, estimate + half, np.where(error > 0, 2*t.sf(np.abs(estimate) / error.where(error > 0, 1), df), estimate == 0)
 
-# %% ../nbs/08_errors.ipynb #cell-106
+# %% ../nbs/08_errors.ipynb #cell-112
 def mqm_errors(annotations, # as `load_mqm` gives them
                systems=None, # names; the first, the human one, is what the others are compared with; all, in their order, where none are given
-               clusters='doc', # column whose groups are independent: doc, segment or rater
+               clusters='doc', # column whose groups are independent of one another: doc or segment
                not_errors=NOT_ERRORS, # categories that count nothing
                level=0.95, # of the intervals
               ) -> pd.DataFrame: # index: system, measure; rate, low, high, difference to the first system with low, high and p; unit
@@ -377,22 +381,15 @@ def mqm_errors(annotations, # as `load_mqm` gives them
     known = annotations[annotations.system.isin(systems)]
     counts, first = _per_segment(known, not_errors), known.drop_duplicates(['system', 'segment']).set_index(['system', 'segment'])
     shared = sorted(set.intersection(*({*counts.loc[s].index} for s in systems)))
-    groups = known.drop_duplicates('segment').set_index('segment')[clusters].reindex(shared)
+    groups = known.drop_duplicates('segment').set_index('segment', drop=False)[clusters].reindex(shared)
     if groups.nunique() < 2: raise InputError(f'{len(shared)} shared segments in {groups.nunique()} groups of {clusters!r}: expected two groups or more. Name systems that were annotated on the same segments, or other clusters.')
     rows, base = {}, None
     for system in systems:
-        e = counts.loc[system].loc[shared]
-        plain = [c for c in e if c == 'MQM' or c.startswith('segments')]
-        size = e.mul(0).add(first.loc[system].target.loc[shared].str.split().str.len(), axis=0).assign(**dict.fromkeys(plain, 1.0))
-        scale = pd.Series(100.0, e.columns).where(e.columns != 'MQM', 1)
-        rate = scale*e.sum()/size.sum()
-        influence = (scale*e - rate*size)/size.sum()
+        rate, influence, unit = _rates(counts.loc[system].loc[shared], first.loc[system].target.loc[shared].str.split().str.len())
         base = base or (rate, influence)
         low, high, _ = _interval(rate, influence, groups, level)
-        gap = rate - base[0]
-        gap_low, gap_high, p = _interval(gap, influence - base[1], groups, level)
-        unit = ['points a segment' if c == 'MQM' else '% of segments' if c in plain else 'per 100 words' for c in e]
-        rows[system] = pd.DataFrame({'rate': rate, 'low': low, 'high': high, 'difference': gap, 'difference_low': gap_low, 'difference_high': gap_high, 'p': p, 'unit': unit})
+        gap_low, gap_high, p = _interval(rate - base[0], influence - base[1], groups, level)
+        rows[system] = pd.DataFrame({'rate': rate, 'low': low, 'high': high, 'difference': rate - base[0], 'difference_low': gap_low, 'difference_high': gap_high, 'p': p, 'unit': unit})
     rows[systems[0]].loc[:, ['difference', 'difference_low', 'difference_high', 'p']] = np.nan
     found = pd.concat(rows, names=['system', 'measure'])
     found.attrs['signature'] = f'mqm:freitag2021|not errors:{",".join(not_errors)}|segments:{len(shared)}|clusters:{clusters},{groups.nunique()}|level:{level:g}'

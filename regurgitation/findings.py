@@ -32,7 +32,7 @@ def _say_joined(found):
 # %% ../nbs/17b_findings.ipynb #cell-014
 def _say_errors(found):
     file, real = found['file'], found['real']
-    yield f'{_beside(file["any"], real and real["any"])} of the pairs have an error that shows without a reference.'
+    yield f'{_beside(file["any"], real and real["any"])} of the pairs have an error that shows without a reference, the language not counted.'
     for kind, e in sorted(file['errors'].items(), key=lambda item: -item[1]['share']):
         r = real and real['errors'].get(kind)
         if e['rows'] and (not r or e['low'] > r['high']): yield f'{_beside(e, r)} of {e["of"]:,}: {(KINDS | QA_KINDS)[kind]} ({kind}), as in {e["examples"][0]["id"]}.'
@@ -83,11 +83,12 @@ def _share_rows(what, file, real):
         row = {what: name, 'rows': f'{s["rows"]:,}', 'of': f'{s["of"]:,}', 'share': percent(s['share']), '95 % interval': f'{percent(s["low"])} to {percent(s["high"])}'}
         yield row | ({'real': percent(real[name]['share']) if name in real else ''} if real else {})
 
-def _word_row(r):
-    number = lambda x: f'{x:,.3g}' if abs(x) < 100 else f'{x:,.0f}'
-    row = {'measure': r['measure'], 'texts': f'{r["number"]:,}', 'generated': number(r['generated']), '95 % interval': f'{number(r["low"])} to {number(r["high"])}'}
-    if 'real' not in r: return row
-    return {'measure': r['measure'], 'at equal': f'{r["number"]:,} {r["equal"]}', 'generated': number(r['generated']), 'real': number(r['real']), 'difference': row['95 % interval'], 'verdict': r['verdict']}
+def _word_rows(rows, equal):
+    number = lambda x, digits=3: f'{x:,.{digits}g}' if abs(x) < 100 else f'{x:,.0f}'
+    for r in rows:
+        row = {'measure': r['measure'], 'N': f'{r["number"]:,}', 'generated': number(r['generated'])}
+        if 'real' not in r: yield row | {'95 % interval': f'{number(r["low"])} to {number(r["high"])}'}
+        elif r['equal'] == equal: yield row | {'real': number(r['real']), 'difference': f'{number(r["low"], 2)} to {number(r["high"], 2)}', 'verdict': r['verdict']}
 
 def _length_row(name, file, real):
     told = lambda q: f'{q["low"]:,} / {q["median"]:,} / {q["high"]:,}'
@@ -100,7 +101,7 @@ def tables(found, # of `audit`
     file, real = found['file'], found['real']
     shares = lambda what, of: [*_share_rows(what, file[of], real and real[of])]
     told = {'Errors': shares('error', 'errors'), 'Repeats': shares('repeated', 'repeats'), 'Shared with the test file': shares('side', 'test') if file['test'] else [],
-            'Words': [_word_row(r) for r in found['diversity']['rows']], 'Lengths': [_length_row(name, file, real) for name in file['lengths']]}
+            'Words': [*_word_rows(found['diversity']['rows'], 'texts')], 'Words at equal tokens': [*_word_rows(found['diversity']['rows'], 'tokens')] if real else [], 'Lengths': [_length_row(name, file, real) for name in file['lengths']]}
     if file['languages']: told['Languages'] = [{'side': side, 'of': f'{file["languages"]["of"]:,}', 'languages': ', '.join(f'{code} {n:,}' for code, n in [*file['languages'][side].items()][:6])} for side in ('source', 'target')]
     return {title: rows for title, rows in told.items() if rows}
 
@@ -126,7 +127,7 @@ def error_figure(found): # of `audit`
         if kinds: ax.legend()
         return figure
 
-# %% ../nbs/17b_findings.ipynb #cell-026
+# %% ../nbs/17b_findings.ipynb #cell-027
 def length_figure(found): # of `audit`
     "How many words the targets have, generated beside real"
     with matplotlib.rc_context(LOOK):
@@ -140,7 +141,7 @@ def length_figure(found): # of `audit`
         ax.legend()
         return figure
 
-# %% ../nbs/17b_findings.ipynb #cell-029
+# %% ../nbs/17b_findings.ipynb #cell-030
 def _examples(found):
     "Title and table of each kind that has examples"
     file = found['file']
@@ -152,7 +153,7 @@ def _examples(found):
 def _examples_html(found):
     return [f'<details><summary>{html.escape(title)}</summary>{_table_html(pd.DataFrame(rows), "words")}</details>' for title, rows in _examples(found) if rows]
 
-# %% ../nbs/17b_findings.ipynb #cell-032
+# %% ../nbs/17b_findings.ipynb #cell-033
 def redo_audit(found) -> str: # of `audit`
     "The command of an audit"
     s = found['settings']
@@ -160,10 +161,11 @@ def redo_audit(found) -> str: # of `audit`
                'languages': ','.join(s['languages'] or ['none']), 'detector': found['detector'] and found['detector']['folder'], 'seed': s['seed'], **s['fields']}
     return ' '.join(['regurgitation audit', shlex.quote(found['file']['path']), *(f'--{k.replace("_", "-")} {shlex.quote(str(v))}' for k, v in options.items() if v)])
 
-# %% ../nbs/17b_findings.ipynb #cell-034
+# %% ../nbs/17b_findings.ipynb #cell-035
 NOTES = {'Errors': 'By rules that read source and target and need no reference: in all rows, the language in a sample. 95 % intervals by Wilson.',
          'Repeats': 'Exactly the text of an earlier row.', 'Shared with the test file': 'Eight words in a row, or the whole of a shorter text, without case and punctuation.',
-         'Words': 'Of the targets of a sample; a difference is generated minus real, its 95 % interval by halves of the texts.', 'Lengths': 'Of all rows; words are what stands between spaces.',
+         'Words': 'Of N targets of a sample; a difference is generated minus real, its 95 % interval by halves of the texts.',
+         'Words at equal tokens': 'The same of so many texts that each side has N tokens; the intervals of both sides together.', 'Lengths': 'Of all rows; words are what stands between spaces.',
          'Languages': 'Of a sample; the language that was named, where the classifier is not sure of another.'}
 
 def render_audit(found, # of `audit`
@@ -171,7 +173,7 @@ def render_audit(found, # of `audit`
                 ) -> Path: # of report.html
     "Write the page of an audit"
     title, made = f'What is in {Path(found["file"]["path"]).name}?', found['signatures'] | {r['measure']: r['signature'] for r in found['diversity']['rows']}
-    parts = [f'<h1>{html.escape(title)}</h1><ul class="answer">' + ''.join(f'<li>{html.escape(s)}</li>' for s in findings(found)) + '</ul>']
+    parts = [f'<h1>{html.escape(title)}</h1><div class="answer"><ul>' + ''.join(f'<li>{html.escape(s)}</li>' for s in findings(found)) + '</ul></div>']
     for figure, note in ((error_figure(found), 'Errors'), (length_figure(found), 'Lengths')): parts.append(_figure_html(figure, note.lower(), note, NOTES[note]))
     for name, rows in tables(found).items(): parts += [f'<h2>{name}</h2><p class="small">{html.escape(NOTES[name])}</p>', _table_html(pd.DataFrame(rows))]
     files = [f'{f["path"]}: {f["rows"]:,} rows, fingerprint {f["fingerprint"]}' for f in (found['file'], found['real']) if f] + [f'regurgitation {found["settings"]["version"]}, seed {found["settings"]["seed"]}']

@@ -14,22 +14,16 @@ import numpy as np
 from .bleu_prediction import BleuPredictor
 from .core import InputError, append_row, atomic, file_sha256, make_pool, read_rows
 from .detection import Detector
+from .entropy import entropy_scorer, nll_scorer
 from .files import stream_pairs
 from .mixture import length_scores, oracle_scores
 
 # %% ../nbs/12a_scorers.ipynb #cell-006
 Scorer = namedtuple('Scorer', 'sees fitted make') # make(labelled, human): generated and human pairs of the same ids -> function from a pool to (N,) scores
 
-def _told(what): # minus what a generator told of each target when it wrote it, in nats
-    def score(pool):
-        found = [json.loads(p).get(what) if p else None for p in pool['provenance'][:]]
-        if None in found: raise InputError(f'{pool["id"][found.index(None)]!r}: no {what} in its provenance. Generate with scores=True (--scores), or let a model read it: entropy_scores().')
-        return -np.array(found)
-    return score
-
 SCORERS = {
-    'entropy': Scorer('the generator of each target, by the entropies in its provenance', False, lambda labelled, human: _told('entropy')),
-    'nll': Scorer('the generator of each target, by the log-probabilities in its provenance', False, lambda labelled, human: _told('nll')),
+    'entropy': Scorer('the generator of each target, by the entropies in its provenance', False, lambda labelled, human: entropy_scorer),
+    'nll': Scorer('the generator of each target, by the log-probabilities in its provenance', False, lambda labelled, human: nll_scorer),
     'bleu': Scorer('source and target; learns from labelled pairs', True, lambda labelled, human: BleuPredictor().fit(labelled, human)),
     'detector': Scorer('the target; learns from labelled pairs', True, lambda labelled, human: Detector().fit(human, labelled).scores),
     'length': Scorer('the target', False, lambda labelled, human: length_scores),
