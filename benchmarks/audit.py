@@ -3,7 +3,7 @@
 The file is made of the committed pools: Tatoeba's German by Gemma 3 270M and by SmolLM2 135M in turn, and of the human pairs beside
 them. Round after round of the 20,000 sources is written; from the second on each pair begins with its round in both languages
 (Runde 2, Round 2), so that hardly a text is twice there. The id is the corpus's with the row's number. Each case is a process of its
-own on one thread; its time and peak memory (as the kernel counts it) become a row of results/performance/audit.jsonl, with the load of the machine before it.
+own on one thread; its time and peak memory (resident, as Linux counts it) become a row of results/performance/audit.jsonl, with the load of the machine before it.
 """
 import argparse, itertools, json, os, sys, tempfile, time
 from pathlib import Path
@@ -35,14 +35,21 @@ def files(folder, rows):
     write(folder/'human.jsonl', [(id, source, human[id]) for id, source, _ in made], rows)
     return folder/'made.jsonl', folder/'human.jsonl'
 
-def measure(*arguments):
+# the process tells its own peak: what wait4 tells of a child begins with its parent's
+COMMAND = """import atexit, os, re
+from pathlib import Path
+from regurgitation.cli import app
+atexit.register(lambda: Path(os.environ['PEAK']).write_text(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]))
+app()"""
+
+def measure(folder, *arguments):
     "Seconds and peak memory of the command as a process"
     load, start = os.getloadavg()[0], time.perf_counter()
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1'}
-    process = os.posix_spawn(sys.executable, [sys.executable, '-c', 'from regurgitation.cli import app; app()', 'audit', *map(str, arguments)], environment)
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PEAK': str(folder/'peak')}
+    process = os.posix_spawn(sys.executable, [sys.executable, '-c', COMMAND, 'audit', *map(str, arguments)], environment)
     _, status, used = os.wait4(process, 0)
     assert status == 0, f'the audit ended with {status}'
-    return {'seconds': time.perf_counter() - start, 'cpu_seconds': used.ru_utime + used.ru_stime, 'peak_mib': used.ru_maxrss/1024, 'load_before': load}
+    return {'seconds': time.perf_counter() - start, 'cpu_seconds': used.ru_utime + used.ru_stime, 'peak_mib': int((folder/'peak').read_text())/1024, 'load_before': load}
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -57,7 +64,7 @@ def main():
         for rows in options.rows:
             made, human = files(folder, rows)
             beside = [] if options.alone else ['--real', human, '--test', folder/'test.jsonl']
-            found = measure(made, *beside, '--out', folder/'out')
+            found = measure(folder, made, *beside, '--out', folder/'out')
             row = {'part': 'audit', 'rows': rows, 'beside': not options.alone, 'test_rows': 0 if options.alone else len(test), 'mb': made.stat().st_size/1e6, **found,
                    'rows_per_second': rows/found['seconds'], 'machine': hardware(), 'run': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}
             append_row(options.out, row)

@@ -161,7 +161,7 @@ def _portions(rows, size):
         yield pool.add_column('token_ids', [row.get('token_ids') for row in part]) if any('token_ids' in row for row in part) else pool
         start += len(part)
 
-def score_stream(rows, # dicts, as a pool has them
+def score_stream(rows, # dicts, as a pool has them; token_ids where what the generator wrote is known
                  generator=None, # the model that wrote the targets; where neither is given: what their provenance tells
                  task='translation', # name of the task
                  proxy=None, # another model that reads them
@@ -177,7 +177,7 @@ def score_stream(rows, # dicts, as a pool has them
         for id, origin, found in zip(pool['id'][:], pool['origin'][:], scores): yield {'id': id, **found, 'model': model.name if read else origin}
 
 # %% ../nbs/09_entropy.ipynb #cell-048
-def entropy_scores(pool, # N pairs
+def entropy_scores(pool, # N pairs; with a column token_ids these are read and not the texts
                    generator=None, task='translation', proxy=None, # as for `score_stream`
                    bar=None, # progress bar to update, in pairs
                   ) -> pd.DataFrame: # (N,) columns as `score_stream` yields them

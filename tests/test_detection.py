@@ -158,6 +158,8 @@ def test_no_signal_gives_a_half_and_no_order_is_turned_round():
     detector = Detector().fit(human, made)
     test = pool_of([words() for _ in range(200)], first=900)
     assert detector.scale[0] > 0 and abs(detector(test) - 0.5).mean() < 0.1
+    several = [pool_of([words() for _ in range(200)], origin=f'machine {i}') for i in range(3)]
+    assert abs(Detector().fit(human, several)(test).mean() - 0.5) < 0.1 # at equal shares, however many of either side were read
     table = auc_table([human, made], cross_fit(human, made, folds=3))
     assert 'No better than chance on machine' in chance_sentence(table)
 
