@@ -87,7 +87,9 @@ def curve_caption(results) -> str: # `Results`
     seeds = len({r['seed'] for r in results.rows if r['role'] == 'arm'})
     band = f'mean of {seeds} seeds, band from the lowest to the highest seed' if seeds > 1 else 'a single seed, so no band'
     return (f'Each point is a model trained from fresh weights or from the size before, as study.toml says, and tested on the same items: {band}. '
-            'A larger set contains the smaller one. Checkpoints were chosen on a human development set. Dashed: baselines.')
+            f'A larger set contains the smaller one. {_checkpoint(results)} Dashed: baselines.')
+
+def _checkpoint(results): return 'Scores are of the last checkpoint.' if results.study.get('checkpoint') == 'last' else 'Checkpoints were chosen on a human development set.'
 
 # %% ../nbs/17_figures.ipynb #cell-042
 def gap_figure(folder, # of results, or `Results`
@@ -199,7 +201,7 @@ def _table_html(table, kind=''):
 
 # %% ../nbs/17_figures.ipynb #cell-083
 def _judged_table(t):
-    return pd.DataFrame({'contrast': t.a + ' > ' + t.b, 'claim': t.claim, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
+    return pd.DataFrame({'contrast': t.a + ' > ' + t.b, 'claim': t.claim, 'metric': t.metric, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
                          'p': t.p_holm.map('{:.2g}'.format), 'verdict': t.verdict})
 
 # %% ../nbs/17_figures.ipynb #cell-086
@@ -237,7 +239,7 @@ def report(folder, # of results
         '<h2>Verdicts</h2><p class="small">By the rule of the register of claims, at the largest size that all arms have; p is adjusted by Holm within the page.</p>',
         _table_html(claims.reset_index()[['claim', 'verdict', 'short', 'note', 'contrasts']], 'words'), _table_html(_judged_table(judged)),
         '<h2>Scores</h2>', _table_html(scores), f'<p class="small"><code>{html.escape(scores.attrs["signature"]).replace(chr(10), "<br>")}</code></p>',
-        '<p class="small">± is half the 95 % interval over seeds and test items. “last” is the last checkpoint; the others were chosen on the human development set.</p>',
+        f'<p class="small">± is half the 95 % interval over seeds and test items. “last” is the last checkpoint. {_checkpoint(results)}</p>',
         f'<h2>Do it again</h2><pre>{html.escape(redo(results))}</pre><p class="small">{html.escape(_made_with(results))}</p>']
     if config.exists(): parts.append(f'<details><summary>Configuration (study.toml)</summary><pre>{html.escape(config.read_text(encoding="utf-8"))}</pre></details>')
     return _write_page(results.folder/'report.html', question, parts)
