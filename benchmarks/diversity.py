@@ -114,13 +114,17 @@ def main(options):
                 for name, python in running.items(): told[name].append(ask(python, dict(contender=name, texts=n, folder=folder), options.metrics))
             for name, rounds in told.items():
                 seconds, smooth = [r['seconds'] for r in rounds], CONTENDERS[name][3]
-                row = dict(part='self-BLEU', contender=CONTENDERS[name][1], version=rounds[0]['version'], texts=n, joins=max(0, n - real), tokens=len(tokens.ids), seconds=statistics.median(seconds),
-                           rounds=seconds, cpu_seconds=statistics.median(r['cpu_seconds'] for r in rounds), peak_bytes=max(r['peak_bytes'] for r in rounds), baseline_bytes=min(r['baseline_bytes'] for r in rounds), score=statistics.fmean(s) if isinstance(s := rounds[0]['scores'], list) else s)
+                scores = rounds[0]['scores']
+                row = dict(part='self-BLEU', contender=CONTENDERS[name][1], version=rounds[0]['version'], texts=n, joins=max(0, n - real), tokens=len(tokens.ids),
+                           seconds=statistics.median(seconds), rounds=seconds, cpu_seconds=statistics.median(r['cpu_seconds'] for r in rounds),
+                           peak_bytes=max(r['peak_bytes'] for r in rounds), baseline_bytes=min(r['baseline_bytes'] for r in rounds),
+                           score=statistics.fmean(scores) if isinstance(scores, list) else scores)
                 if smooth and name != 'regurgitation': # ours stops a short text at its length, NLTK counts it as missing: compared are the others
                     ours, long = self_bleu_scores(tokens, smooth=smooth, effective_order=smooth == 'exp'), tokens.lengths >= 4
-                    row['largest_difference'] = float(abs(ours - s)[long].max())
+                    row['largest_difference'] = float(abs(ours - scores)[long].max())
                 append_row(options.out, row | dict(machine=hardware(), load=load, run=run))
-                print(f'{n:9,} {row["contender"]:14} {row["seconds"]:9.3f} s ({row["cpu_seconds"]:.3f} s of the processor) {row["peak_bytes"]/2**30:6.3f} GiB, {(row["peak_bytes"] - row["baseline_bytes"])/2**30:6.3f} of them for the measure', flush=True)
+                print(f'{n:9,} {row["contender"]:14} {row["seconds"]:9.3f} s, {row["cpu_seconds"]:9.3f} s of the processor, {row["peak_bytes"]/2**30:6.3f} GiB, '
+                      f'{(row["peak_bytes"] - row["baseline_bytes"])/2**30:6.3f} of them for the measure', flush=True)
                 if row['cpu_seconds'] > options.limit and name != 'regurgitation': del running[name]
 
 if __name__ == '__main__':
