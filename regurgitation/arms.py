@@ -105,8 +105,8 @@ def _replaced(rows, written, spec):
 
 # %% ../nbs/13a_arms.ipynb #cell-030
 def curriculum_parts(pool, # a training set
-           curriculum=None, # 'generated-first', 'real-first', or nothing: all at once
-          ) -> list: # pools, none of them empty
+                     curriculum=None, # 'generated-first', 'real-first', or nothing: all at once
+                    ) -> list: # pools, none of them empty
     "The parts of a training set in the order in which they are learned"
     if not curriculum: return [pool]
     human = [origin == 'human' for origin in pool['origin'][:]]

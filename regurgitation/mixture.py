@@ -6,11 +6,10 @@
 __all__ = ['ordered', 'length_scores', 'oracle_scores', 'twin', 'shares', 'mix', 'with_real']
 
 # %% ../nbs/12_mixture.ipynb #cell-004
-import json
-import numpy as np, sacrebleu
-from datasets import Dataset, concatenate_datasets
+import numpy as np
+from datasets import Dataset
+from .bleu_prediction import sentence_scores
 from .core import InputError, make_pool, seed_for
-from .tasks import replace_targets
 
 # %% ../nbs/12_mixture.ipynb #cell-008
 def ordered(pool, # N pairs
@@ -35,8 +34,7 @@ def oracle_scores(pool, # N generated pairs
                  ) -> np.ndarray: # (N,), 0 to 100
     "True sentence BLEU of each target against its human references; sees what no scorer may: a control"
     references = dict(zip(human['id'][:], human['references'][:]))
-    metric = sacrebleu.BLEU(effective_order=True)
-    return np.array([metric.sentence_score(text, references[id]).score for id, text in zip(pool['id'][:], pool['target'][:])])
+    return sentence_scores(pool['target'][:], [references[id] for id in pool['id'][:]])
 
 def twin(pool, # generated pairs in some order
          human, # the human pairs with the same ids
@@ -51,8 +49,8 @@ def shares(n, # pairs
            weights, # one for each generator
           ) -> list: # n numbers of generators
     "Whose turn it is: at each step of him who is furthest behind his share"
-    want, have = np.array(weights, float)/sum(weights), np.zeros(len(weights))
     if min(weights) < 0 or not sum(weights) > 0: raise InputError(f'weights {list(weights)}: expected numbers from 0, one above 0.')
+    want, have = np.array(weights, float)/sum(weights), np.zeros(len(weights))
     turns = []
     for i in range(1, n + 1):
         turns.append(int(np.argmax(want*i - have)))

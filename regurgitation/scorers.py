@@ -6,7 +6,7 @@
 __all__ = ['Scorer', 'SCORERS', 'find_scorer', 'scores_of', 'score_file', 'order_file', 'keep_file']
 
 # %% ../nbs/12a_scorers.ipynb #cell-004
-import json, os
+import json
 from collections import namedtuple
 from itertools import islice
 from pathlib import Path

@@ -3,18 +3,18 @@ import gzip, json
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from regurgitation.arms import kept_real, training_set
+from regurgitation.arms import training_set
 from regurgitation.core import InputError, Store, make_pool, read_rows
-from regurgitation.corpora import load_corpus
+from regurgitation.corpora import load_corpus, recorded
 from regurgitation.diversity import self_bleu
 from regurgitation.injection import _WORD, swap_words
-from regurgitation.metrics import bleu
-from regurgitation.mixture import mix, oracle_scores, ordered, shares, twin
+from regurgitation.mixture import mix, ordered, shares, twin
+from regurgitation.scorers import scores_of
 from regurgitation.studies import Data, Study, plan, run_study
+from regurgitation.tasks import replace_targets
 
 words = st.sampled_from("the light shone in darkness and it's son's well-beloved Übel 40 1,000 . — \" 'I".split())
 texts = st.lists(st.lists(words, min_size=1, max_size=12).map(' '.join), min_size=2, max_size=12)
@@ -50,14 +50,14 @@ def test_every_prefix_of_a_mixture_holds_its_shares(n, weights):
     turns = shares(n, weights)
     for k, w in enumerate(weights): assert abs(turns.count(k) - n*w/sum(weights)) <= 1
 
-def test_an_order_sees_no_reference():
-    pool = load_corpus('bible', n=60)
-    blind = make_pool([{**r, 'references': ['nothing']} for r in pool.to_list()])
-    scores = {id: i % 7 for i, id in enumerate(pool['id'][:])}
-    made = pool_of(['x']*3)
-    for spec in {'order': 'entropy', 'teacher': 't'}, {'order': '-entropy', 'teacher': 't', 'twin': True}:
-        chosen = [training_set(p, [], 20, spec, 0, scores)['id'][:] for p in (pool, blind)]
-        assert chosen[0] == chosen[1]
+@pytest.mark.parametrize('name', ['bleu', 'detector', 'length', 'oracle'])
+def test_no_score_but_the_oracles_sees_a_reference_of_its_pool(name):
+    human, texts = load_corpus('bible', n=400, source='wyc', target='web', also='bbe'), recorded('bible', 'bbe')
+    made = replace_targets(human, [texts[id] for id in human['id'][:]], 'bbe')
+    pool, labelled, refs = human.select(range(250)), human.select(range(250, 400)), human['references'][:]
+    turned = make_pool([{**r, 'target': refs[(i + 1) % 250][0], 'references': refs[(i + 1) % 250]} for i, r in enumerate(pool.to_list())])
+    seen, blind = (scores_of(name, made, p, labelled) for p in (pool, turned))
+    assert (seen == blind) == (name != 'oracle') and len(set(seen.values())) > 5
 
 def test_a_twin_has_the_chosen_sources_with_human_targets():
     human = load_corpus('bible', n=30)
