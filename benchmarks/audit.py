@@ -42,13 +42,13 @@ from regurgitation.cli import app
 atexit.register(lambda: Path(os.environ['PEAK']).write_text(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]))
 app()"""
 
-def measure(folder, *arguments):
-    "Seconds and peak memory of the command as a process"
+def measure(folder, *arguments): # of the command line
+    "Seconds and peak memory of a command as a process"
     load, start = os.getloadavg()[0], time.perf_counter()
     environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PEAK': str(folder/'peak')}
-    process = os.posix_spawn(sys.executable, [sys.executable, '-c', COMMAND, 'audit', *map(str, arguments)], environment)
+    process = os.posix_spawn(sys.executable, [sys.executable, '-c', COMMAND, *map(str, arguments)], environment)
     _, status, used = os.wait4(process, 0)
-    assert status == 0, f'the audit ended with {status}'
+    assert status == 0, f'{arguments[0]} ended with {status}'
     return {'seconds': time.perf_counter() - start, 'cpu_seconds': used.ru_utime + used.ru_stime, 'peak_mib': int((folder/'peak').read_text())/1024, 'load_before': load}
 
 def main():
@@ -64,7 +64,7 @@ def main():
         for rows in options.rows:
             made, human = files(folder, rows)
             beside = [] if options.alone else ['--real', human, '--test', folder/'test.jsonl']
-            found = measure(folder, made, *beside, '--out', folder/'out')
+            found = measure(folder, 'audit', made, *beside, '--out', folder/'out')
             row = {'part': 'audit', 'rows': rows, 'beside': not options.alone, 'test_rows': 0 if options.alone else len(test), 'mb': made.stat().st_size/1e6, **found,
                    'rows_per_second': rows/found['seconds'], 'machine': hardware(), 'run': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}
             append_row(options.out, row)

@@ -64,8 +64,9 @@ class Results:
     "The checked rows of a folder, and the statistics of their predictions"
     def __init__(self, folder): # with rows.jsonl, predictions/ and study.toml
         self.folder = Path(folder)
-        self.rows = read_rows(self.folder/'rows.jsonl')
-        _check_rows(self.rows, self.folder/'rows.jsonl')
+        found = read_rows(self.folder/'rows.jsonl')
+        _check_rows(found, self.folder/'rows.jsonl')
+        self.rows, self.scorers = ([r for r in found if (r['role'] == 'scorer') == scorer] for scorer in (False, True))
         self.name, self.arms = self.rows[0]['study'], list(dict.fromkeys(r['arm'] for r in self.rows if r['role'] == 'arm'))
         self.study = read_toml(self.folder/'study.toml') if (self.folder/'study.toml').exists() else {}
         self.known = {} # gaps and statistics, each computed once
@@ -125,9 +126,10 @@ def effect(results, # `Results`
     where = tuple(terms), level, samples
     if where in results.known: return results.known[where]
     loaded = [(weight, arm, metric, *run_statistics(results, arm, size if arm in results.arms else 0, metric)) for weight, arm, size, metric in terms]
-    seeds = {arm: found for _, arm, _, found, _, _ in loaded if arm in results.arms}
+    seeds = {(arm, size): found for (_, arm, size, _), (_, _, _, found, _, _) in zip(terms, loaded) if arm in results.arms}
     if len({tuple(s) for s in seeds.values()}) != 1:
-        raise InputError(f'{results.folder}, size {terms[0][2]}: {"; ".join(f"{arm} has seeds {s}" for arm, s in seeds.items())}. Run the study to its end, it goes on where it stopped.')
+        named = (lambda arm, size: f'{arm}, size {size},') if len({size for _, size in seeds}) > 1 else lambda arm, size: arm
+        raise InputError(f'{results.folder}, size {terms[0][2]}: {"; ".join(f"{named(*which)} has seeds {s}" for which, s in seeds.items())}. Run the study to its end, it goes on where it stopped.')
     ids, S = loaded[0][4], len(next(iter(seeds.values())))
     for *_, other, _ in loaded: align(ids, ids, other, other)
     parts = [(weight, stats if arm in results.arms else np.repeat(stats[:1], S, 0), metric) for weight, arm, metric, _, _, stats in loaded]
@@ -148,10 +150,11 @@ def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
         size, # pairs, or several sizes: the area under the curve
         metric='bleu', # as for `run_statistics`; 'bleu+bleu:bbe' is the mean of the two
         level=0.95, samples=1000, # of the interval
+        b_size=None, # where b has another size
        ): # a `Gap` of metrics
     "score(a) - score(b) over paired seeds; raises `InputError` where the seeds do not pair"
     metrics = metric.split('+')
-    terms = [(sign*weight/len(metrics), arm, n, m) for sign, arm in ((1, a), (-1, b)) for n, weight in area_weights(size) for m in metrics]
+    terms = [(sign*weight/len(metrics), arm, n, m) for sign, arm, sizes in ((1, a, size), (-1, b, size if b_size is None else b_size)) for n, weight in area_weights(sizes) for m in metrics]
     return effect(results, tuple(terms), level, samples)
 
 # %% ../nbs/16_claims.ipynb #cell-063
@@ -184,20 +187,22 @@ def judge(estimate, low, high, p_holm, # of the contrast, in points of the metri
 # %% ../nbs/16_claims.ipynb #cell-073
 def registered(results, # `Results`
                register=None, # `load_claims()`
-              ) -> list: # dicts: claim, a, b (one arm), size, seeds, metric, margin, family
+              ) -> list: # dicts: claim, a, b (one arm), size, b_size, seeds, metric, margin, family
     "The contrasts of this study, one arm against one arm; for an unregistered study all arms against real, with the claim 'exploratory'"
     register = register or load_claims()
-    found = [dict(k, claim=id, b=b) for id, c in register['claims'].items() for k in c.get('contrasts', []) if k['study'] == results.name for b in k['b']]
-    return found or [dict(claim='exploratory', a='real', b=b, size='largest', seeds=3, metric='bleu', margin=0.3, family='') for b in results.arms if b != 'real']
+    found = [dict(k, claim=id, b=b, b_size=n) for id, c in register['claims'].items() for k in c.get('contrasts', []) if k['study'] == results.name for b in k['b'] for n in k.get('b_sizes', [k['size']])]
+    return found or [dict(claim='exploratory', a='real', b=b, size='largest', b_size='largest', seeds=3, metric='bleu', margin=0.3, family='') for b in results.arms if b != 'real']
 
 # %% ../nbs/16_claims.ipynb #cell-077
 AREA = 'area under the curve'
 
 def _sizes(results, contrasts):
-    if strange := [c for c in contrasts if c['size'] not in ('largest', AREA)]: raise InputError(f'Size {strange[0]["size"]!r} of claim {strange[0]["claim"]}: expected "largest" or "{AREA}".')
+    "The sizes that the arms share which are not compared at sizes of their own"
+    if strange := [c for c in contrasts if not isinstance(c['size'], int) and c['size'] not in ('largest', AREA)]: raise InputError(f'Size {strange[0]["size"]!r} of claim {strange[0]["claim"]}: expected "largest", "{AREA}" or a number of pairs.')
     arms = dict.fromkeys(x for c in contrasts for x in (c['a'], c['b']))
     absent = [a for a in arms if a not in results.arms]
     if absent: raise InputError(f'{results.folder}: the register compares arm {absent[0]!r}, which has no rows (there are {", ".join(results.arms)}). Run the whole study.')
+    if not (arms := dict.fromkeys(x for c in contrasts if not isinstance(c['size'], int) for x in (c['a'], c['b']))): return []
     sizes = results.sizes(*arms)
     if not sizes: raise InputError(f'{results.folder}: no size that all of {", ".join(arms)} have. Run the study to its end, it goes on where it stopped.')
     return sizes
@@ -205,19 +210,21 @@ def _sizes(results, contrasts):
 # %% ../nbs/16_claims.ipynb #cell-078
 def contrasts(folder, # of results, or `Results`
               register=None, # `load_claims()`
-             ) -> pd.DataFrame: # claim, a, b, size, over (the largest size, or the area up to it), estimate, low, high, p, p_holm, seeds, items, margin, verdict, note
+             ) -> pd.DataFrame: # claim, a, b, size, b_size, over (that size, or the area up to it), estimate, low, high, p, p_holm, seeds, items, margin, verdict, note
     "Every registered contrast of a study with its gap and verdict; Holm within each family"
     results, register = folder if isinstance(folder, Results) else Results(folder), register or load_claims()
     planned, rule = registered(results, register), register['rule']
     if not planned: raise InputError(f'{results.folder}: only the arm {", ".join(results.arms)}, nothing to compare it with.')
     sizes, how = _sizes(results, planned), (rule['level'], rule['samples'])
-    over = lambda c: tuple(sizes) if c['size'] == AREA else sizes[-1]
-    found = [dict(c, **vars(gap(results, c['a'], c['b'], over(c), c['metric'], *how)), size=sizes[-1], over='area' if c['size'] == AREA else 'largest', seeds_needed=c['seeds']) for c in planned]
-    beats = {m: gap(results, 'real', rule['baseline'], sizes[-1], m, *how).low > 0 for m in {c['metric'] for c in planned}}
+    over = lambda n: n if isinstance(n, int) else tuple(sizes) if n == AREA else sizes[-1]
+    found = [dict(c, **vars(gap(results, c['a'], c['b'], over(c['size']), c['metric'], *how, over(c['b_size']))), size=np.max(over(c['size'])), b_size=np.max(over(c['b_size'])),
+                  over='area' if c['size'] == AREA else 'size', seeds_needed=c['seeds']) for c in planned]
+    anchor = 'real' if 'real' in results.arms else planned[0]['a']
+    beats = {m: gap(results, anchor, rule['baseline'], results.sizes(anchor)[-1], m, *how).low > 0 for m in {c['metric'] for c in planned}}
     table = pd.DataFrame(found)
     table['p_holm'] = table.groupby('family')['p'].transform(holm)
     table[['verdict', 'note']] = [_judged(c, beats[c['metric']], rule['alpha']) for c in table.to_dict('records')]
-    return table[['claim', 'a', 'b', 'size', 'over', 'estimate', 'low', 'high', 'p', 'p_holm', 'seeds', 'items', 'metric', 'margin', 'verdict', 'note']]
+    return table[['claim', 'a', 'b', 'size', 'b_size', 'over', 'estimate', 'low', 'high', 'p', 'p_holm', 'seeds', 'items', 'metric', 'margin', 'verdict', 'note']]
 
 # %% ../nbs/16_claims.ipynb #cell-080
 def _judged(c, beats, alpha):
@@ -235,6 +242,8 @@ def _together(verdicts):
     return 'undecided', f'{verdicts.count("supported")} of {len(verdicts)} contrasts supported'
 
 # %% ../nbs/16_claims.ipynb #cell-087
+def _with_size(b, b_size, size): return b if b_size == size else f'{b} with {b_size:,} pairs'
+
 def verdicts(folder, # of results, or `Results`
              register=None, # `load_claims()`
             ) -> pd.DataFrame: # index claim; short, verdict, note, contrasts
@@ -243,7 +252,7 @@ def verdicts(folder, # of results, or `Results`
     for claim, t in contrasts(folder, register).groupby('claim', sort=False):
         verdict, note = _together(t.verdict.tolist())
         found[claim] = dict(short=register['claims'].get(claim, {}).get('short', 'real beats the other arms'), verdict=verdict,
-                            note=note or '; '.join(dict.fromkeys(n for n in t.note if n)), contrasts=', '.join(f'{a} > {b}' for a, b in zip(t.a, t.b)))
+                            note=note or '; '.join(dict.fromkeys(n for n in t.note if n)), contrasts=', '.join(f'{a} > {_with_size(*b)}' for a, *b in zip(t.a, t.b, t.b_size, t['size'])))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('claim')
 
 # %% ../nbs/16_claims.ipynb #cell-095
@@ -254,27 +263,35 @@ def interval_text(low, high, sign=1): # ends of an interval of a gap, and the ga
 
 # %% ../nbs/16_claims.ipynb #cell-099
 def _clause(t, sure=True):
-    "Arms with their gaps: how far above or below where the sign is sure, else real minus arm with its own sign"
-    by = [f'{b} (by {abs(e):.1f}, {interval_text(l, h, e)})' if sure else f'{b} (real minus it {e:+.1f}, {interval_text(l, h)})'.replace('it -', 'it −')
-          for b, e, l, h in zip(t.b, t.estimate, t.low, t.high)]
+    "Arms with their gaps: how far above or below where the sign is sure, else the difference with its own sign"
+    by = [f'{b} (by {abs(e):.1f}, {interval_text(l, h, e)})' if sure else f'{b} ({a} minus it {e:+.1f}, {interval_text(l, h)})'.replace('it -', 'it −')
+          for a, b, e, l, h in zip(t.a, map(_with_size, t.b, t.b_size, t['size']), t.estimate, t.low, t.high)]
     return ', '.join(by[:-1]) + (' and ' if by[1:] else '') + by[-1]
 
 # %% ../nbs/16_claims.ipynb #cell-103
+def _told(t, metric, alpha):
+    "The contrasts of one arm at one size in words"
+    a, size, sure = t.a.iloc[0], t['size'].iloc[0], t.p_holm < alpha
+    who, lead = 'real data' if a == 'real' else a, f'over sizes up to {size:,} pairs' if t.over.iloc[0] == 'area' else f'with {size:,} pairs' if size else 'with its human pairs alone'
+    parts = [(t[sure & (t.estimate > 0)], f'{who} gives a higher {metric} than '), (t[sure & (t.estimate < 0)], f'{who} gives a lower {metric} than '),
+             (t[~sure], ('' if a == 'real' else f'for {a} ') + 'no sign can be told against ')]
+    said = f'{lead} ' + '; '.join(words + _clause(x, 'no sign' not in words) for x, words in parts if len(x))
+    return said[0].upper() + said[1:]
+
 def sentence(folder, # of results, or `Results`
              register=None, # `load_claims()`
+             claims=None, # which of the study's; all where none are given
             ) -> str:
     "One sentence: the sign of each contrast with its interval, the definition of degradation, and for what it holds"
     results, register = folder if isinstance(folder, Results) else Results(folder), register or load_claims()
     t, unit = contrasts(results, register), {'bleu': 'BLEU', 'chrf': 'chrF', 'f1': 'F1'}
-    metric, size, rule = unit.get(t.metric[0], t.metric[0]), t['size'][0], register['rule']
+    if claims: t = t[t.claim.isin(claims)].reset_index(drop=True)
+    metric, rule = unit.get(t.metric[0], t.metric[0]), register['rule']
     if t.verdict[0] == 'too weak to tell':
+        size = results.sizes('real')[-1]
         g = gap(results, 'real', rule['baseline'], size, t.metric[0], rule['level'], rule['samples'])
         say = f'with {size:,} pairs it is too weak to tell, since the model trained on real data does not beat copying the source (real minus copy {g.estimate:.1f} {metric}, {interval_text(g.low, g.high)})'.replace('copy -', 'copy −')
-    else:
-        sure = t.p_holm < rule['alpha']
-        parts = [(t[sure & (t.estimate > 0)], f'real data gives a higher {metric} than '), (t[sure & (t.estimate < 0)], f'real data gives a lower {metric} than '),
-                 (t[~sure], 'no sign can be told against ')]
-        say = f'with {size:,} pairs ' + '; '.join(words + _clause(x, not words.startswith('no sign')) for x, words in parts if len(x))
+    else: say = '. '.join(_told(part, metric, rule['alpha']) for _, part in t.groupby(['a', 'size', 'over'], sort=False))
     return _framed(say, results, t, register)
 
 # %% ../nbs/16_claims.ipynb #cell-105

@@ -43,7 +43,7 @@ def _plain(command):
 
 # %% ../nbs/18_cli.ipynb #cell-010
 def _describe(study, data, jobs, workers):
-    rows = sum(j[0] in ('student', 'baseline') for j in jobs)
+    rows = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs)
     if not rows: return console.print(f'{study.name}: all rows are there')
     from regurgitation.studies import speed, work_of
     pairs, rate = sum(work_of(study, data, j) for j in jobs), speed(study, data)*workers
@@ -86,10 +86,12 @@ def report(folder: Path = typer.Argument(..., help='A folder of results: rows.js
 def _report(folder, as_json=False):
     from regurgitation.claims import sentence, verdicts
     from regurgitation.figures import report as draw, results_table
-    path, found = draw(folder), verdicts(folder)
-    if as_json: return print(json.dumps({'sentence': sentence(folder), 'verdicts': found.to_dict('records'), 'report': str(path)}, ensure_ascii=False, default=str))
+    from regurgitation.signatures import failure_signatures
+    path, found, signs = draw(folder), verdicts(folder), failure_signatures(folder)
+    if as_json: return print(json.dumps({'sentence': sentence(folder), 'failure_signatures': signs, 'verdicts': found.to_dict('records'), 'report': str(path)}, ensure_ascii=False, default=str))
     _print_table(results_table(folder).to_dict('records'))
     console.print(); console.print(sentence(folder), style='bold', highlight=False)
+    for sign in signs: console.print(f'- {sign}', highlight=False, markup=False)
     console.print(f'\nreport: {path}', soft_wrap=True, highlight=False)
 
 # %% ../nbs/18_cli.ipynb #cell-014

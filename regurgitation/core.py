@@ -169,7 +169,7 @@ def read_rows(path, # JSON lines file of results
     return [_parse(line.decode(), f'{path}, line {i}') for i, line in enumerate(lines, 1)]
 
 # %% ../nbs/00_core.ipynb #cell-050
-VERSIONS = {'model': 1, 'tokeniser': 1, 'training': 1, 'generation': 1, 'scoring': 1, 'evaluation': 1} # raise one when its results change
+VERSIONS = {'model': 1, 'tokeniser': 1, 'training': 1, 'tuning': 1, 'generation': 1, 'scoring': 1, 'evaluation': 1} # raise one when its results change
 
 # %% ../nbs/00_core.ipynb #cell-051
 def default_store() -> Path:

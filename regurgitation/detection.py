@@ -198,7 +198,7 @@ class Detector(Calibrated):
         "Raise `InputError` naming the pairs of a pool that the detector has learned from"
         if not (known := self.known(pool)).any(): return
         raise InputError(f'{known.sum()} of {len(pool)} pairs to score have an id or a source that the detector learned from, such as {", ".join(pool["id"][int(i)] for i in np.flatnonzero(known)[:3])}. '
-                         f'Leave them out, detector.known(pool) says which; or take the scores of cross_fit.')
+                         f'Leave them out here (detector.known(pool) says which) or among the labelled pairs, or take the scores of cross_fit.')
 
     def machine(self, texts) -> list: # of floats
         "P(generated) of a list of texts: the shape that RAID's `run_detection` calls (Dugan et al. 2024)"

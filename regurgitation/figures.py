@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'COLOURS', 'LOOK', 'NAMES', 'STYLE', 'arm_colours', 'learning_curves', 'curve_caption', 'gap_figure',
-           'gap_caption', 'results_table', 'save_figure', 'redo', 'report']
+           'gap_caption', 'interval_figure', 'results_table', 'save_figure', 'redo', 'report']
 
 # %% ../nbs/17_figures.ipynb #cell-004
 import html, io, re, textwrap
@@ -14,6 +14,7 @@ import matplotlib, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
 import numpy as np
 from .claims import Results, contrasts, gaps, registered, run_statistics, sentence, verdicts
+from .signatures import SIGNS, failure_signatures
 from .core import atomic
 from .metrics import gap_interval
 
@@ -50,13 +51,15 @@ def _scores(results, metric):
 def learning_curves(folder, # of results, or `Results`
                     metric='bleu', # a metric of the rows
                     caption=True, # say under the figure how it was made
+                    arms=None, # which; all where none are given
                    ) -> Figure:
     "Score against training pairs for each arm, with the range of the seeds and the baselines"
     results = folder if isinstance(folder, Results) else Results(folder)
-    data = _scores(results, metric)
+    arms, data = arms or results.arms, _scores(results, metric)
+    data = data[data.arm.isin(arms) & (data['size'] > 0)]
     with matplotlib.rc_context(LOOK):
         figure, ax = _axes()
-        sns.lineplot(data, x='size', y='score', hue='arm', style='arm', palette=arm_colours(results.arms), hue_order=results.arms, style_order=results.arms,
+        sns.lineplot(data, x='size', y='score', hue='arm', style='arm', palette=arm_colours(arms), hue_order=arms, style_order=arms,
                      markers=True, dashes=False, errorbar=('pi', 100), ax=ax)
         _size_axis(ax, sorted(set(data['size'])))
         _baseline_lines(ax, results, metric)
@@ -127,13 +130,33 @@ def gap_caption(table, # of `gaps`
     return f'95 % intervals over {over}, not corrected for the number of comparisons. {grey}Sizes are nested, so they are no independent repeats.'
 
 # %% ../nbs/17_figures.ipynb #cell-055
+def interval_figure(gaps, # label -> `Gap` of metrics, from the top down
+                    title, xlabel, caption='',
+                    margin=None, # grey to both sides of zero
+                    colours=None, # label -> colour
+                    rules=(), # labels under which a thin line is drawn
+                   ) -> Figure:
+    "Differences with their intervals, one under another"
+    with matplotlib.rc_context(LOOK):
+        figure, ax = _axes(6.4, 1.3 + 0.27*len(gaps))
+        ax.axvline(0, color=INK, lw=1)
+        if margin: ax.axvspan(-margin, margin, color='grey', alpha=0.18, lw=0)
+        for y, (label, g) in enumerate(gaps.items()):
+            ax.errorbar(g.estimate, y, xerr=[[g.estimate - g.low], [g.high - g.estimate]], fmt='o', ms=5, lw=1.4, capsize=2.5, color=(colours or {}).get(label, COLOURS[1]))
+            if label in rules: ax.axhline(y + 0.5, color='grey', lw=0.6)
+        ax.set_yticks(range(len(gaps)), gaps)
+        ax.set(ylim=(len(gaps) - 0.5, -0.5), xlabel=xlabel, title=title)
+        ax.grid(axis='y', visible=False)
+        return _explain(figure, caption, 105) if caption else figure
+
+# %% ../nbs/17_figures.ipynb #cell-058
 def _score_interval(results, arm, size, metric):
     "A score's interval: its gap to a run that matched nothing"
     seeds, ids, stats = run_statistics(results, arm, size, metric)
     g = gap_interval(stats, np.zeros_like(stats), metric, ids=ids)
     return g.estimate, (g.high - g.low) / 2
 
-# %% ../nbs/17_figures.ipynb #cell-059
+# %% ../nbs/17_figures.ipynb #cell-062
 def _table_row(results, arm, size, rows, metric):
     score, half = _score_interval(results, arm, size, metric)
     mean = lambda of, m: np.mean([r[of][m]['score'] for r in rows]) if all(m in r.get(of, {}) for r in rows) else np.nan
@@ -141,7 +164,7 @@ def _table_row(results, arm, size, rows, metric):
     row |= {NAMES[m]: mean('metrics', m) for m in ('bleu', 'chrf', 'ter') if m != metric and m in rows[0]['metrics']}
     return row | {'real': rows[0].get('pairs_real', 0), 'generated': rows[0].get('pairs_generated', 0)}
 
-# %% ../nbs/17_figures.ipynb #cell-061
+# %% ../nbs/17_figures.ipynb #cell-064
 def results_table(folder, # of results, or `Results`
                   metric='bleu', # 'bleu' or 'chrf'
                  ) -> pd.DataFrame: # a row per arm and size; .attrs['signature'] says how the scores were computed
@@ -155,7 +178,7 @@ def results_table(folder, # of results, or `Results`
     table.attrs['signature'] = '\n'.join(f'{NAMES.get(m, m)} {v["signature"]}' for m, v in results.rows[0]['metrics'].items())
     return table
 
-# %% ../nbs/17_figures.ipynb #cell-067
+# %% ../nbs/17_figures.ipynb #cell-070
 def save_figure(figure, # a Figure
                 stem, # path without suffix
                ) -> list: # the two paths
@@ -167,7 +190,7 @@ def save_figure(figure, # a Figure
         paths.append(Path(f'{stem}.{suffix}'))
     return paths
 
-# %% ../nbs/17_figures.ipynb #cell-071
+# %% ../nbs/17_figures.ipynb #cell-074
 def _inline_svg(figure, name, title):
     "SVG to stand inside a page: its own ids, ink that follows the page, a label for screen readers"
     with matplotlib.rc_context(LOOK):
@@ -179,7 +202,7 @@ def _inline_svg(figure, name, title):
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"|height="[\d.]+pt" width="[\d.]+pt"', f'role="img" aria-label="{html.escape(title)}"', svg, count=1)
     return re.sub(r'\n\s*', '\n', svg)
 
-# %% ../nbs/17_figures.ipynb #cell-077
+# %% ../nbs/17_figures.ipynb #cell-080
 STYLE = '''
 :root { color-scheme: light dark; --paper: #fff; --ink: #2b2b33; --faint: #8886; --soft: #8881 }
 @media (prefers-color-scheme: dark) { :root { --paper: #16161a; --ink: #e6e6ea } }
@@ -193,22 +216,23 @@ th:first-child, td:first-child, .words th, .words td { text-align: left } .words
 pre { overflow-x: auto; background: var(--soft); padding: .7rem; border-radius: .3rem; font-size: .8rem } code { overflow-wrap: anywhere }
 '''
 
-# %% ../nbs/17_figures.ipynb #cell-079
+# %% ../nbs/17_figures.ipynb #cell-082
 def _table_html(table, kind=''):
     table = table.assign(**{c: table[c].map(lambda n: f'{n:,}' if n else '–') for c in table if table[c].dtype.kind == 'i'})
     text = table.to_html(index=False, border=0, classes=kind or None, na_rep='–', float_format=lambda x: f'{x:.2f}'.replace('-', '−'))
     return f'<div class="wide" tabindex="0" role="region" aria-label="table">{re.sub(" style=.text-align: right;.", "", text)}</div>'
 
-# %% ../nbs/17_figures.ipynb #cell-083
+# %% ../nbs/17_figures.ipynb #cell-086
 def _judged_table(t):
-    return pd.DataFrame({'contrast': t.a + ' > ' + t.b, 'claim': t.claim, 'metric': t.metric, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
+    b = [arm if n == size else f'{arm} with {n:,}' for arm, n, size in zip(t.b, t.b_size, t['size'])]
+    return pd.DataFrame({'contrast': t.a + ' > ' + b, 'claim': t.claim, 'metric': t.metric, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
                          'p': t.p_holm.map('{:.2g}'.format), 'verdict': t.verdict})
 
-# %% ../nbs/17_figures.ipynb #cell-086
+# %% ../nbs/17_figures.ipynb #cell-089
 def _figure_html(figure, name, title, caption):
     return f'<figure>{_inline_svg(figure, name, title)}<figcaption>{html.escape(caption)}</figcaption></figure>'
 
-# %% ../nbs/17_figures.ipynb #cell-090
+# %% ../nbs/17_figures.ipynb #cell-093
 def _made_with(results):
     "Versions and machines as the rows tell them, each once"
     machines = [r.get('hardware', {}) for r in results.rows]
@@ -217,13 +241,13 @@ def _made_with(results):
     seconds = sum(r.get('seconds', 0) for r in results.rows)
     return f'regurgitation {made}; {len(results.rows)} rows, {seconds / 60:.1f} minutes of computing; ' + '; '.join(k for k in kinds if k)
 
-# %% ../nbs/17_figures.ipynb #cell-093
+# %% ../nbs/17_figures.ipynb #cell-096
 def redo(results) -> str: # `Results`
     "The command that makes the rows again"
     preset = files('regurgitation')/'presets'/f'{results.name}.toml'
     return f'regurgitation run {results.name if preset.is_file() else "study.toml"} --out runs/{results.name}'
 
-# %% ../nbs/17_figures.ipynb #cell-096
+# %% ../nbs/17_figures.ipynb #cell-099
 def report(folder, # of results
           ) -> Path: # of report.html
     "Write figures/ (PNG and SVG) and a self-contained report.html into the folder; raises `InputError` for rows that cannot be judged"
@@ -238,13 +262,18 @@ def report(folder, # of results
         _figure_html(gap_figure(results, caption=False), 'gaps', 'Gaps, real minus each arm', gap_caption(table, margin)),
         '<h2>Verdicts</h2><p class="small">By the rule of the register of claims, at the largest size that all arms have; p is adjusted by Holm within the page.</p>',
         _table_html(claims.reset_index()[['claim', 'verdict', 'short', 'note', 'contrasts']], 'words'), _table_html(_judged_table(judged)),
+        f'<h2>Failure signatures</h2>{_signs_html(results)}',
         '<h2>Scores</h2>', _table_html(scores), f'<p class="small"><code>{html.escape(scores.attrs["signature"]).replace(chr(10), "<br>")}</code></p>',
         f'<p class="small">± is half the 95 % interval over seeds and test items. “last” is the last checkpoint. {_checkpoint(results)}</p>',
         f'<h2>Do it again</h2><pre>{html.escape(redo(results))}</pre><p class="small">{html.escape(_made_with(results))}</p>']
     if config.exists(): parts.append(f'<details><summary>Configuration (study.toml)</summary><pre>{html.escape(config.read_text(encoding="utf-8"))}</pre></details>')
     return _write_page(results.folder/'report.html', question, parts)
 
-# %% ../nbs/17_figures.ipynb #cell-098
+# %% ../nbs/17_figures.ipynb #cell-101
+def _signs_html(results):
+    signs = ''.join(f'<li>{html.escape(sentence)}</li>' for sentence in failure_signatures(results))
+    return (f'<ul>{signs}</ul>' if signs else '<p>None was seen.</p>') + f'<p class="small">Looked for: {SIGNS}. 95 % intervals, not corrected for their number.</p>'
+
 def _write_page(path, title, parts):
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{html.escape(title)}</title><link rel="icon" href="data:,"><style>{STYLE}</style>'
     with atomic(path) as part: part.write_text(f'<!doctype html>\n<html lang="en"><head>{head}</head><body><main>\n' + '\n'.join(parts) + '\n</main></body></html>\n', encoding='utf-8')

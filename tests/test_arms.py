@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from regurgitation.arms import training_set
+from regurgitation.claims import Results
 from regurgitation.core import InputError, Store, make_pool, read_rows
 from regurgitation.corpora import load_corpus, recorded
 from regurgitation.diversity import self_bleu
 from regurgitation.injection import _WORD, swap_words
 from regurgitation.mixture import mix, ordered, shares, twin
 from regurgitation.scorers import scores_of
-from regurgitation.studies import Data, Study, plan, run_study
+from regurgitation.studies import Data, Study, baselines, plan, run_study
 from regurgitation.tasks import replace_targets
 
 words = st.sampled_from("the light shone in darkness and it's son's well-beloved Übel 40 1,000 . — \" 'I".split())
@@ -72,8 +73,9 @@ def test_a_mixture_whose_ids_collide_is_told():
     with pytest.raises(InputError, match='same id'): mix(made, made, every=True)
 
 ARMS = {'real': {}, 'poor': {'teacher': 'bbe'}, 'third': {'teacher': 'bbe', 'real': 1/3}, 'wrong': {'swap': .2}, 'oracle': {'teacher': 'bbe', 'order': 'oracle'}, 'twin': {'teacher': 'bbe', 'order': '-oracle', 'twin': True},
-        'more': {'teacher': 'bbe', 'plus': 30}, 'last': {'teacher': 'bbe', 'real': .5, 'curriculum': 'generated-first'}}
-SMALL = Study('small', 'What?', ARMS, [20, 40], [0], {'bbe': {'recorded': 'bbe'}}, corpus_options={'source': 'wyc', 'target': 'web', 'also': 'bbe'}, sources=100, labelled=20, checkpoint='last',
+        'more': {'teacher': 'bbe', 'plus': 30}, 'last': {'teacher': 'bbe', 'real': .5, 'curriculum': 'generated-first'}, 'narrow': {'learner': {'d_model': 16}, 'sizes': [40]},
+        'other': {'corpus': 'bible', 'sizes': [40]}}
+SMALL = Study('small', 'What?', ARMS, [0, 20, 40], [0], {'bbe': {'recorded': 'bbe'}}, corpus_options={'source': 'wyc', 'target': 'web', 'also': 'bbe'}, sources=100, labelled=20, checkpoint='last',
               references={'bbe': {'target': 'bbe', 'also': 'web'}}, learner={'d_model': 32, 'vocab_size': 300, 'epochs': 1, 'precision': 'float32'}, test_pairs=30, dev_pairs=20)
 
 @pytest.fixture(scope='module')
@@ -84,10 +86,38 @@ def rows(tmp_path_factory):
 
 def test_arms_with_targets_that_were_written_elsewhere(rows):
     found, folder = rows
-    assert len(found) == len(ARMS)*2 + 3 and {arm for arm, _ in found} >= {'copy', 'untrained', 'teacher:bbe'}
+    assert len(found) == len(ARMS)*2 - 2 + 1 + 3 + 1 and found['more', 0]['pairs_real'] == 30 and {arm for arm, _ in found} >= {'copy', 'untrained', 'teacher:bbe'}
     count = lambda arm: (found[arm, 40]['pairs_real'], found[arm, 40]['pairs_generated'])
-    assert [count(a) for a in ARMS] == [(40, 0), (0, 40), (13, 27), (40, 0), (0, 40), (40, 0), (30, 40), (20, 20)]
+    assert [count(a) for a in ARMS] == [(40, 0), (0, 40), (13, 27), (40, 0), (0, 40), (40, 0), (30, 40), (20, 20), (40, 0), (40, 0)]
     assert not [j for phase in plan(SMALL, Data(SMALL), folder/'out') for j in phase]
+
+def test_an_arm_may_have_another_learner_and_another_corpus(rows):
+    found = rows[0]
+    assert found['narrow', 40]['learner']['d_model'] == 16 and found['narrow', 40]['training_set'] == found['real', 40]['training_set'] != found['other', 40]['training_set']
+    assert found['narrow', 40]['dev_bits_per_byte'] != found['real', 40]['dev_bits_per_byte']
+    for wrong, message in (({'sizes': [30]}, 'size 30 is none'), ({'learner': {'d_modle': 16}}, "no field 'd_modle'")):
+        with pytest.raises(InputError, match=message): replace(SMALL, arms={'a': wrong})
+
+def test_a_scorer_has_a_row_of_its_own(rows):
+    row = rows[0]['oracle of bbe', 0]
+    assert row['role'] == 'scorer' and row['evidence']['spearman'] == [1, 1, 1] and row['evidence']['pairs'] > 70
+    results = Results(rows[1]/'out')
+    assert row in results.scorers and row not in results.rows
+
+def test_a_row_says_how_diverse_and_how_wrong_its_targets_are(rows):
+    for row in rows[0].values():
+        if row['role'] == 'arm': assert 0 <= row['errors']['any'] <= 100 and row['errors']['any'] >= max(row['errors'].values()) and 0 < row['targets']['self_bleu'] < 100
+
+def test_the_human_pairs_that_are_added_are_drawn_again_for_each_seed():
+    data = Data(replace(SMALL, labelled=0, sources=100))
+    first, again, other = (set(data.more(30, seed)['id'][:]) for seed in (0, 0, 1))
+    assert first == again != other and not (first | other) & set(data.splits['train']['id'][:])
+
+def test_sources_may_come_from_another_split_and_the_test_from_another_corpus():
+    study = replace(SMALL, split='teacher', tested_on='bible', references={}, labelled=0)
+    data = Data(study)
+    assert set(data.splits['train']['id'][:]) <= set(load_corpus('bible', split='teacher', **study.corpus_options)['id'][:])
+    assert data.splits['test']['id'][:] == load_corpus('bible', split='test', n=30)['id'][:] and baselines(study) == ['copy', 'untrained']
 
 def test_rows_score_against_both_references(rows):
     row = rows[0]['teacher:bbe', 0]

@@ -100,6 +100,20 @@ def test_gaps_do_not_depend_on_the_order_of_rows_or_items(tmp_path):
     after = gaps(made).set_index(['arm', 'size']).loc[before.index]
     assert np.allclose(before.astype(float), after.astype(float), rtol=0, atol=1e-9)
 
+def test_sides_of_a_contrast_may_have_sizes_of_their_own(tmp_path):
+    "Sampling at 1,000 against greedy at both sizes, and half against itself; by hand from the scores of the rows"
+    made = make(tmp_path/'r', ARMS, study='own')
+    shape = dict(study='own', seeds=3, metric='bleu', margin=0.3, family='f')
+    register = load_claims() | {'families': {'f': {'definition': 'so'}}, 'claims': {'X': {'short': '', 'contrasts': [dict(shape, a='sampling', b=['greedy'], size=1000, b_sizes=[1000, 2000]), dict(shape, a='half', b=['half'], size=1000, b_sizes=[2000])]}}}
+    table, score = contrasts(made, register), {(r['arm'], r['size'], r['seed']): r['metrics']['bleu']['score'] for r in Results(made).rows}
+    assert table[['a', 'size', 'b', 'b_size']].values.tolist() == [['sampling', 1000, 'greedy', 1000], ['sampling', 1000, 'greedy', 2000], ['half', 1000, 'half', 2000]]
+    assert np.allclose(table.estimate, [np.mean([score[a, n, s] - score[b, m, s] for s in range(3)]) for a, n, b, m in table[['a', 'size', 'b', 'b_size']].values])
+    assert 'greedy with 2,000 pairs' in sentence(made, register) and 'for half no sign' in sentence(made, register)
+
+def test_seeds_that_one_size_lacks_are_named(tmp_path):
+    made = make(tmp_path/'r', ARMS, change=lambda r: None if (r['arm'], r['size'], r['seed']) == ('half', 2000, 2) else r)
+    with pytest.raises(InputError, match=r'half, size 1000, has seeds \[0, 1, 2\]; half, size 2000, has seeds \[0, 1\]'): gap(Results(made), 'half', 'half', 1000, b_size=2000)
+
 @given(st.lists(st.floats(0, 1), max_size=12))
 def test_holm_properties(p):
     adjusted = holm(p)
@@ -108,10 +122,10 @@ def test_holm_properties(p):
 
 def test_register():
     register = load_claims()
-    assert list(register['claims']) == [f'C{i}' for i in range(1, 12)] + ['M1', 'M2'] and 'open' in register['claims']['C11']
+    assert list(register['claims']) == [f'C{i}' for i in range(1, 12)] + ['M1', 'M2', 'M3', 'M4'] and 'open' in register['claims']['C11']
     for c in register['claims'].values():
         assert c['text'] and ('open' in c or c['contrasts'])
-        for k in c.get('contrasts', []): assert k['family'] in register['families'] and k['seeds'] >= 1 and k['margin'] > 0 and k['a'] not in k['b']
+        for k in c.get('contrasts', []): assert k['family'] in register['families'] and k['seeds'] >= 1 and k['margin'] > 0 and (k['a'] not in k['b'] or k['size'] not in k['b_sizes'])
 
 def without(**which): return lambda r: None if all(r[k] == v for k, v in which.items()) else r
 def with_score(value): return lambda r: {**r, 'metrics': {'bleu': {'score': value, 'signature': ''}}} if (r['arm'], r['size'], r['seed']) == ('half', 2000, 1) else r

@@ -32,10 +32,9 @@ def kill_until_done(target, args, kills, longest, seed):
     for _ in range(20*kills):
         child = in_child(target, *args)
         child.join(rng.uniform(0.05, longest) if killed < kills else None)
-        if child.exitcode is None:
-            os.kill(child.pid, signal.SIGKILL); child.join(); killed += 1
-        elif killed >= kills or child.exitcode == 0: break
-        assert child.exitcode in (0, -signal.SIGKILL), child.exitcode
+        if child.exitcode is None: child.kill(); child.join() # or it has ended by itself
+        if child.exitcode != -signal.SIGKILL: break
+        killed += 1
     assert child.exitcode == 0
     return killed
 

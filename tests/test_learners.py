@@ -1,0 +1,69 @@
+"A study whose learner is a language model: the same rows twice, its baselines, and settings that belong to the other learner."
+import json
+from dataclasses import replace
+
+import pytest, torch
+from test_arms import SMALL
+
+from regurgitation.core import InputError, Store, read_rows
+from regurgitation.corpora import load_corpus
+from regurgitation.learners import Scratch, Tuned, learner_of
+from regurgitation.studies import Data, baselines, job_key, run_study, speed
+from regurgitation.transformer import train_tokeniser
+
+@pytest.fixture(scope='module')
+def tiny(tmp_path_factory):
+    "A causal model with random weights, as small as one can be"
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    folder, pool = tmp_path_factory.mktemp('tiny'), load_corpus('bible', n=100)
+    tokeniser = train_tokeniser(pool['source'][:] + pool['target'][:], 400)
+    torch.manual_seed(0)
+    LlamaForCausalLM(LlamaConfig(vocab_size=tokeniser.get_vocab_size(), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, bos_token_id=1, eos_token_id=2)).save_pretrained(folder)
+    specials = {name: tokeniser.id_to_token(i) for name, i in (('bos_token', 1), ('eos_token', 2))}
+    PreTrainedTokenizerFast(tokenizer_object=tokeniser, **specials).save_pretrained(folder)
+    return folder
+
+def study(tiny): return replace(SMALL, arms={'real': {}, 'poor': {'teacher': 'bbe'}}, sizes=[20], labelled=0, references={}, test_pairs=12, checkpoint='selected',
+                                learner={'model': str(tiny), 'epochs': 1, 'tokens': 400, 'lr': 1e-3, 'precision': 'float32', 'max_tokens': 6, 'shots': 2})
+
+@pytest.fixture(scope='module')
+def twice(tiny, tmp_path_factory):
+    made = []
+    for name in 'ab':
+        folder = tmp_path_factory.mktemp(name)
+        run_study(study(tiny), folder/'out', Store(folder/'store'), workers=1)
+        made.append(sorted(({k: v for k, v in r.items() if k not in ('seconds', 'hardware')} for r in read_rows(folder/'out'/'rows.jsonl')), key=lambda r: r['key']))
+    return made
+
+def test_the_same_rows_twice(twice):
+    assert twice[0] == twice[1]
+    assert {r['arm'] for r in twice[0]} == {'real', 'poor', 'copy', 'zero-shot', 'few-shot', 'teacher:bbe'}
+
+def test_a_row_of_a_tuned_model_tells_what_any_row_tells(twice):
+    row = next(r for r in twice[0] if r['arm'] == 'poor')
+    assert row['pairs_generated'] == 20 and row['epochs'] == 1 and row['target_tokens'] > 100 and row['dev_bits_per_byte'] > 0 and {'targets', 'errors', 'training_set'} <= set(row)
+
+def test_the_weights_and_the_recipe_determine_a_row(tiny):
+    s = study(tiny)
+    keys = {job_key(t, Data(t), 'student', 'real', 20, 0) for t in (s, replace(s, learner={**s.learner, 'lr': 2e-3}), replace(s, learner={**s.learner, 'rank': 4}), replace(s, learner={'d_model': 32}))}
+    assert len(keys) == 4 and baselines(s)[:3] == ['copy', 'zero-shot', 'few-shot']
+
+def test_settings_choose_the_learner(tiny):
+    assert isinstance(learner_of({'d_model': 32}), Scratch) and isinstance(learner_of({'model': str(tiny)}), Tuned)
+    for settings, message in (({'model': str(tiny), 'd_model': 32}, "no field 'd_model'"), ({'rank': 8}, "no field 'rank'"), ({'model': str(tiny), 'lr': -1}, 'lr -1')):
+        with pytest.raises(InputError, match=message): learner_of(settings)
+
+def test_speed_is_that_of_training(tiny):
+    s = study(tiny)
+    assert 0 < speed(s, Data(s)) < 1e5
+
+def test_question_answering_is_scored_by_exact_match_and_f1(tiny, tmp_path):
+    places = [a + b + c for a in ('Beth', 'Naza', 'Jeri', 'Heb', 'Dama') for b in ('le', 'ra', 'ko', 'sa', 'mi', 'nu', 'pe', 'to') for c in ('hem', 'rin', 'than', 'go')]
+    rows = [{'id': f'q{i}', 'source': f'He went down to {places[i]} with {places[-i]} his son.\n\nWhere did he go with {places[-i]}?', 'target': places[i]} for i in range(160)]
+    (tmp_path/'qa.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    asked = replace(study(tiny), arms={'real': {}}, teachers={}, corpus=str(tmp_path/'qa.jsonl'), corpus_options={'parts': {'train': 3, 'dev': 1, 'test': 1}}, sources=None, task='qa', test_pairs=8, dev_pairs=8)
+    run_study(asked, tmp_path/'out', Store(tmp_path/'store'), workers=1)
+    found = {r['arm']: r for r in read_rows(tmp_path/'out'/'rows.jsonl')}
+    assert set(found) == {'real', 'copy', 'zero-shot', 'few-shot'} and all(set(r['metrics']) == {'exact_match', 'f1'} for r in found.values())
+    assert found['real']['errors'] == {'any': 0} and found['copy']['metrics']['f1']['score'] > 0 == found['copy']['metrics']['exact_match']['score']
+    with pytest.raises(InputError, match='a study evaluates translation or qa'): replace(asked, task='back-translation')
