@@ -200,6 +200,7 @@ def generate(corpus: str = typer.Option(..., help='A corpus (regurgitation corpo
              temperature: Optional[float] = typer.Option(None, help='Of sampling.'),
              top_p: Optional[float] = typer.Option(None, help='Of sampling.'),
              max_tokens: Optional[int] = typer.Option(None, min=1, help='Length of an answer; 128 where none is given.'),
+             precision: Optional[str] = typer.Option(None, help='Of a causal model: float32 (default) or bfloat16.'),
              scores: bool = typer.Option(False, help='Keep entropy and log-probability of each answer.'),
              keep: list[str] = typer.Option([], help='Flagged answers that stay: truncated, refused, language, copied.'),
              base_url: Optional[str] = typer.Option(None, help='Of an OpenAI-compatible server.'),
@@ -214,7 +215,7 @@ def generate(corpus: str = typer.Option(..., help='A corpus (regurgitation corpo
 
     Example: regurgitation generate --corpus tatoeba-de-en --n 100 --generator causal:gemma-3-270m --out gemma.jsonl
     """
-    known = dict(style=style, method=method, temperature=temperature, top_p=top_p, max_tokens=max_tokens, scores=scores, keep=keep, base_url=base_url, budget_money=budget,
+    known = dict(style=style, method=method, temperature=temperature, top_p=top_p, max_tokens=max_tokens, precision=precision, scores=scores, keep=keep, base_url=base_url, budget_money=budget,
                  prices=prices and _prices(prices))
     whence = dict(name=corpus, split=split, n=n, seed=seed)
     _generate(whence, _generator(generator, corpus, task, shots, shots_from, known), generator, task, out, dry_run, batch, given, pool, row)
