@@ -98,13 +98,19 @@ class Examples:
                 'labels': torch.tensor([full([-100]*begin + ids[begin:], -100) for ids, begin in rows], device=device)}
 
 # %% ../nbs/13_finetuning.ipynb #cell-026
+def _table(weight, kind):
+    "The output layer in the type of the products; one that is not trained is kept from step to step, since the copy takes a tenth of a step"
+    if weight.requires_grad or weight.dtype == kind: return weight.to(kind)
+    if getattr(weight, 'copied', None) is None or (weight.copied.dtype, weight.copied.device) != (kind, weight.device): weight.copied = weight.detach().to(kind)
+    return weight.copied
+
 class _HeadLoss(torch.autograd.Function):
     "Summed cross-entropy of an output layer, and its gradients, a few positions at a time"
     @staticmethod
     def forward(ctx, hidden, weight, bias, cap, chosen, learns, numbers=2**25): # so many logits at a time
         ctx.types = [getattr(x, 'dtype', None) for x in (hidden, weight, bias)]
         ctx.grads = [torch.zeros_like(x, dtype=torch.float32) if learns and needed else None for x, needed in zip((hidden, weight, bias), ctx.needs_input_grad)]
-        (of_hidden, of_weight, of_bias), table, total = ctx.grads, weight.to(hidden.dtype), hidden.new_zeros((), dtype=torch.float32)
+        (of_hidden, of_weight, of_bias), table, total = ctx.grads, _table(weight, hidden.dtype), hidden.new_zeros((), dtype=torch.float32)
         piece = min(max(1, numbers//len(weight)), len(hidden))
         raw = hidden.new_empty(piece, len(weight)) # kept from piece to piece: fresh memory costs as much as the softmax
         wide = raw if raw.dtype == torch.float32 else torch.empty_like(raw, dtype=torch.float32)

@@ -88,7 +88,7 @@ class Tuned:
 
     def write(self, folder, pool, bar=None) -> list:
         from regurgitation.finetuning import load_tuned
-        return self._answers(load_tuned(folder), pool, bar)
+        return self._answers(load_tuned(folder, precision=self.config()['tuning']['precision']), pool, bar)
 
     def _answers(self, lm, pool, bar=None, shots=None):
         from regurgitation.generation import LanguageModelGenerator
@@ -104,7 +104,7 @@ class Tuned:
     def baseline(self, name, dev, pool) -> list:
         from regurgitation.causal import CausalLM
         from regurgitation.tasks import choose_shots
-        return self._answers(CausalLM(self.model), pool, shots=choose_shots(dev, self.shots) if name == 'few-shot' else None)
+        return self._answers(CausalLM(self.model, precision=self.config()['tuning']['precision']), pool, shots=choose_shots(dev, self.shots) if name == 'few-shot' else None)
 
     def speed(self, pool, steps=2) -> float:
         from transformers import AutoModelForCausalLM, AutoTokenizer
