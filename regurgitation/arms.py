@@ -28,6 +28,8 @@ FIELDS = {'teacher': 'who wrote the targets: a teacher of the study, or a list o
           'real': 'share of the targets that stay human, 0 to 1',
           'weights': 'of several teachers; equal where none are given',
           'order': 'scorer by which pairs are taken, best first; worst first with a minus before it', 'twin': 'human targets on the ids that the order chose',
+          'among': "so many pairs of the seed's order from which the order chooses; as many as the largest size where nothing is said",
+          'against': 'another teacher, with whose targets the order agreement compares',
           'resample': 'power of P(human) by which the chosen pairs are drawn again', 'plus': 'so many human pairs on other sources, those of the scorers first',
           'curriculum': 'generated-first or real-first: one after the other, not mixed',
           'swap': 'share of the words that become wrong, 0 to 1', 'systematic': 'whole kinds of words, not single places',
@@ -68,6 +70,8 @@ def check_arm(spec, # the table of an arm
     if spec.get('curriculum') not in (None, 'generated-first', 'real-first'): raise InputError(f'{where}: curriculum is {spec["curriculum"]!r}, expected generated-first or real-first.')
     if scorer_of(spec):
         if scorer_of(spec) not in SCORERS: raise InputError(f'{where}: no scorer {scorer_of(spec)!r}. Known: {", ".join(SCORERS)}.')
+        if (scorer_of(spec) == 'agreement') != ('against' in spec): raise InputError(f'{where}: the order agreement, and no other, needs against: another teacher of the study.')
+        if 'against' in spec and spec['against'] not in teachers: raise InputError(f'{where}: against: no teacher {spec["against"]!r}. The study has: {", ".join(teachers)}.')
         if [is_trained(teachers[name]) for name in teachers_of(spec)] != [False]: raise InputError(f'{where}: an order needs one teacher whose texts are read, from a pool or recorded.')
 
 # %% ../nbs/13a_arms.ipynb #cell-014
@@ -102,6 +106,7 @@ def training_set(pool, # human pairs in the order of the seed
                 ) -> Dataset:
     "The training set of an arm; a pair without a generated target is left out"
     if not size: return more
+    if 'order' in spec: pool = pool.select([i for i, id in enumerate(pool['id'][:]) if id in scores]) # a pair without a target has no score
     if 'order' in spec: pool = ordered(pool, [scores[id] for id in pool['id'][:]], spec['order'].startswith('-'), seed)
     rows = pool.select(range(size)).to_list()
     chosen = make_pool(rows if spec.get('twin') else _replaced(rows, written, spec), 'the training set')
@@ -204,8 +209,8 @@ def _splits(study):
     if labelled: splits |= {'labelled': labelled, 'sources': sources}
     if any(map(is_trained, study.teachers.values())): splits['teacher'] = load('teacher')
     for name, options in study.references.items(): splits[name] = _other_references(study, name, options, splits['test'])
-    if study.sizes[-1] > len(splits['train']):
-        raise InputError(f'study {study.name}: size {study.sizes[-1]:,}, and the training split of {study.corpus} has {len(splits["train"]):,} pairs. Lower the sizes.')
+    if (needed := max([study.sizes[-1], *(spec.get('among', 0) for spec in study.arms.values())])) > len(splits['train']):
+        raise InputError(f'study {study.name}: size {needed:,}, and the training split of {study.corpus} has {len(splits["train"]):,} pairs. Lower the sizes.')
     return splits
 
 def _set_aside(sources, n):

@@ -288,9 +288,10 @@ def sentence(folder, # of results, or `Results`
     if claims: t = t[t.claim.isin(claims)].reset_index(drop=True)
     metric, rule = unit.get(t.metric[0], t.metric[0]), register['rule']
     if t.verdict[0] == 'too weak to tell':
-        size = results.sizes('real')[-1]
-        g = gap(results, 'real', rule['baseline'], size, t.metric[0], rule['level'], rule['samples'])
-        say = f'with {size:,} pairs it is too weak to tell, since the model trained on real data does not beat copying the source (real minus copy {g.estimate:.1f} {metric}, {interval_text(g.low, g.high)})'.replace('copy -', 'copy −')
+        anchor = 'real' if 'real' in results.arms else t.a[0]
+        size = results.sizes(anchor)[-1]
+        g = gap(results, anchor, rule['baseline'], size, t.metric[0], rule['level'], rule['samples'])
+        say = f'with {size:,} pairs it is too weak to tell, since the model trained on {anchor.replace("real", "real data")} does not beat copying the source ({anchor} minus copy {g.estimate:.1f} {metric}, {interval_text(g.low, g.high)})'.replace('copy -', 'copy −')
     else: say = '. '.join(_told(part, metric, rule['alpha']) for _, part in t.groupby(['a', 'size', 'over'], sort=False))
     return _framed(say, results, t, register)
 

@@ -277,16 +277,25 @@ def _labelled(path):
     human = make_pool([{'id': r['id'], 'source': r['source'], 'target': r['references'][0], 'references': r['references']} for r in rows], str(path))
     return made, human
 
-def _scorer(by, labelled, proxy):
+def _texts(path):
+    "Ids and targets of a file"
+    from datasets import Dataset
+    from regurgitation.files import stream_pairs
+    return Dataset.from_list([{'id': r['id'], 'target': r['target']} for r in stream_pairs(path)])
+
+def _scorer(by, labelled, proxy, against=None):
     "A scorer by its name, ready to score, and what determines it"
     from functools import partial
     from regurgitation.core import file_sha256
     from regurgitation.generation import load_generator
+    from regurgitation.mixture import agreement_scores
     from regurgitation.scorers import find_scorer
     scorer = find_scorer(by)
     if by == 'oracle': raise InputError('--by oracle: it sees the references, so it is a control of studies and orders no file.')
     if proxy and by not in ('entropy', 'nll'): raise InputError(f'--proxy: {by} reads no model; entropy and nll do.')
     if scorer.fitted and not labelled: raise InputError(f'--by {by} learns from labelled pairs: name a file of generated targets with human references by --labelled.')
+    if bool(against) != (by == 'agreement'): raise InputError(f'--by {by}' + (': --against is for agreement alone.' if against else " compares with another generator's pairs: name the file by --against."))
+    if against: return partial(agreement_scores, other=_texts(against)), {'by': by, 'against': file_sha256(against)}
     score = scorer.make(*(_labelled(labelled) if scorer.fitted else (None, None)))
     return partial(score, proxy=load_generator(proxy)) if proxy else score, {'by': by, 'proxy': proxy, 'labelled': file_sha256(labelled) if scorer.fitted else None}
 
@@ -294,16 +303,17 @@ def _scorer(by, labelled, proxy):
 @app.command()
 @_plain
 def score(file: Path = typer.Argument(..., help='Generated pairs: JSON lines, TSV or CSV.'),
-          by: str = typer.Option(..., help='entropy, nll, bleu, detector or length.'),
+          by: str = typer.Option(..., help='entropy, nll, bleu, detector, agreement or length.'),
           out: Path = typer.Option(..., help='JSON lines file: the pairs with score and rank.'),
           labelled: Optional[Path] = typer.Option(None, help='Generated pairs with human references, from which bleu and detector learn.'),
-          proxy: Optional[str] = typer.Option(None, help='causal:MODEL that reads targets whose provenance tells no entropy.')):
+          proxy: Optional[str] = typer.Option(None, help='causal:MODEL that reads targets whose provenance tells no entropy.'),
+          against: Optional[Path] = typer.Option(None, help="Another generator's pairs for the same ids, for agreement.")):
     """Score every pair of a file, best first in rank; stop it at any moment and start it again.
 
     Example: regurgitation score gemma.jsonl --by entropy --out scored.jsonl
     """
     from regurgitation.scorers import score_file
-    scorer, told = _scorer(by, labelled, proxy)
+    scorer, told = _scorer(by, labelled, proxy, against)
     with progress(label=by, unit=' pairs') as bar: n = score_file(file, out, scorer, told, bar)
     console.print(f'{n:,} pairs scored by {by}: {out}', soft_wrap=True)
 

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['INK', 'COLOURS', 'LOOK', 'NAMES', 'STYLE', 'arm_colours', 'learning_curves', 'curve_caption', 'gap_figure',
-           'gap_caption', 'interval_figure', 'results_table', 'save_figure', 'redo', 'report']
+           'gap_caption', 'interval_figure', 'scatter_figure', 'results_table', 'save_figure', 'redo', 'report']
 
 # %% ../nbs/17_figures.ipynb #cell-004
 import html, io, re, textwrap
@@ -147,6 +147,23 @@ def interval_figure(gaps, # label -> `Gap` of metrics, from the top down
         ax.set_yticks(range(len(gaps)), gaps)
         ax.set(ylim=(len(gaps) - 0.5, -0.5), xlabel=xlabel, title=title)
         ax.grid(axis='y', visible=False)
+        return _explain(figure, caption, 105) if caption else figure
+
+# %% ../nbs/17_figures.ipynb #cell-056-b
+def scatter_figure(points, # label -> (x, `Gap` of metrics)
+                   title, xlabel, ylabel, caption='',
+                   margin=None, # grey above and below zero; no line at zero where none is given
+                   colours=None, # label -> colour
+                  ) -> Figure:
+    "Scores or differences with their intervals, over what may explain them"
+    with matplotlib.rc_context(LOOK):
+        figure, ax = _axes(6.4, 4)
+        if margin: ax.axhline(0, color=INK, lw=1); ax.axhspan(-margin, margin, color='grey', alpha=0.18, lw=0)
+        for label, (x, g) in points.items():
+            ax.errorbar(x, g.estimate, yerr=[[g.estimate - g.low], [g.high - g.estimate]], fmt='o', ms=5, lw=1.4, capsize=2.5, color=(colours or {}).get(label, COLOURS[1]))
+            ax.annotate(label, (x, g.estimate), xytext=(6, 5), textcoords='offset points', fontsize=8.5)
+        ax.margins(x=0.16)
+        ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
         return _explain(figure, caption, 105) if caption else figure
 
 # %% ../nbs/17_figures.ipynb #cell-058

@@ -104,7 +104,7 @@ class Tuned:
     def baseline(self, name, dev, pool) -> list:
         from regurgitation.causal import CausalLM
         from regurgitation.tasks import choose_shots
-        return self._answers(CausalLM(self.model, precision=self.config()['tuning']['precision']), pool, shots=choose_shots(dev, self.shots) if name == 'few-shot' else None)
+        return self._answers(CausalLM(self.model, precision=self.config()['tuning']['precision']), pool, shots=choose_shots(dev, self.shots, self.task) if name == 'few-shot' else None)
 
     def speed(self, pool, steps=2) -> float:
         from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -8,6 +8,7 @@ __all__ = ['Scorer', 'SCORERS', 'find_scorer', 'scores_of', 'scorer_evidence', '
 # %% ../nbs/12a_scorers.ipynb #cell-004
 import json
 from collections import namedtuple
+from functools import partial
 from itertools import islice
 from pathlib import Path
 import numpy as np
@@ -16,7 +17,7 @@ from .core import InputError, append_row, atomic, file_sha256, make_pool, read_r
 from .detection import Detector, auc
 from .entropy import entropy_scorer, nll_scorer
 from .files import stream_pairs
-from .mixture import length_scores, oracle_scores
+from .mixture import agreement_scores, length_scores, oracle_scores
 
 # %% ../nbs/12a_scorers.ipynb #cell-006
 Scorer = namedtuple('Scorer', 'sees fitted make') # make(labelled, human): generated and human pairs of the same ids -> function from a pool to (N,) scores
@@ -27,6 +28,7 @@ SCORERS = {
     'bleu': Scorer('source and target; learns from labelled pairs', True, lambda labelled, human: BleuPredictor().fit(labelled, human)),
     'detector': Scorer('the target; learns from labelled pairs', True, lambda labelled, human: Detector().fit(human, labelled).scores),
     'length': Scorer('the target', False, lambda labelled, human: length_scores),
+    'agreement': Scorer('the target, and what another generator wrote for the same source', False, None),
     'oracle': Scorer('the references: a control', False, None)}
 
 def find_scorer(name) -> Scorer:
@@ -39,25 +41,30 @@ def scores_of(name, # a key of `SCORERS`
               made, # generated pairs, the labelled ones among them
               human, # human pairs of the ids to score
               labelled=None, # human pairs that a scorer may learn from; disjoint from `human`
+              other=None, # pairs of another generator, for `agreement`
+              task='translation', # or 'qa'
              ) -> dict: # id -> score, for each id of `human` that was generated
-    "The scores of a pool by name; raises `InputError` for an unknown scorer and where one that learns has nothing to learn from"
+    "The scores of a pool by name; raises `InputError` for an unknown scorer and where one has nothing to learn from or to compare with"
     scorer, place = find_scorer(name), {id: i for i, id in enumerate(made['id'][:])}
     if scorer.fitted and not labelled: raise InputError(f'scorer {name!r} learns from labelled pairs, and none are set aside. Set aside some thousand: labelled = 2000 in a study, --labelled for a file.')
     of = lambda pool: made.select([place[id] for id in pool['id'][:] if id in place])
     pool = of(human)
-    score = (lambda pool: oracle_scores(pool, human)) if name == 'oracle' else scorer.make(*((of(labelled), labelled) if scorer.fitted else (None, None)))
+    if name == 'agreement' and other is None: raise InputError("scorer 'agreement' compares with another generator's pairs, and none are given. Name it: against = a teacher in a study, --against for a file.")
+    if name == 'oracle': score = partial(oracle_scores, human=human, task=task)
+    elif name == 'agreement': score = partial(agreement_scores, other=other)
+    else: score = scorer.make(*((of(labelled), labelled) if scorer.fitted else (None, None)))
     return dict(zip(pool['id'][:], np.asarray(score(pool), float).tolist()))
 
 # %% ../nbs/12a_scorers.ipynb #cell-016
 def scorer_evidence(name, # a key of `SCORERS`
                     scores, # id -> score, as `scores_of` gives them
-                    made, human, labelled=None, # as for `scores_of`
+                    made, human, labelled=None, task='translation', # as for `scores_of`
                    ) -> dict: # measure -> [estimate, low, high], and pairs
     "What scores told of a pool, seen from its references; raises `InputError` for fewer than ten pairs"
     known, place = human.select([i for i, id in enumerate(human['id'][:]) if id in scores]), {id: i for i, id in enumerate(made['id'][:])}
     pool = lambda ids: made.select([place[id] for id in ids if id in place])
     given = [scores[id] for id in known['id'][:]]
-    found = agreement(given, oracle_scores(pool(known['id'][:]), known), name)
+    found = agreement(given, oracle_scores(pool(known['id'][:]), known, task), name)
     told = {'spearman': found.spearman, 'kendall': found.kendall}
     if name == 'detector': told['auc'] = auc(Detector().fit(labelled, pool(labelled['id'][:])).scores(known), given, (known['source'][:], known['source'][:]))
     return {k: [round(x, 4) for x in (i.estimate, i.low, i.high)] for k, i in told.items()} | {'pairs': len(known)}

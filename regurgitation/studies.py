@@ -126,7 +126,7 @@ def run_config(study, data, arm, size, seed) -> dict: # JSON value
     before = [s for s in study.sizes if s < size] if study.continued else []
     own = {name: data.names[name] for name in study.references} | ({'scores': scores_config(study, data, arm)} if scorer_of(spec) else {}) | ({'checkpoint': study.checkpoint} if study.checkpoint != 'selected' else {})
     if 'corpus' in spec: own['elsewhere'] = pool_fingerprint(data.elsewhere(spec['corpus'], seed, size))
-    if 'order' in spec: own['among'] = study.sizes[-1] # an order chooses among the seed's largest set
+    if 'order' in spec: own['among'] = spec.get('among', study.sizes[-1]) # an order chooses among the seed's largest set, or more
     if spec.get('plus'): own['more'] = data.more_name(spec['plus'], seed)
     return {**own, 'arm': spec, 'teacher': teachers if len(teachers) > 1 else (teachers or [None])[0], 'size': size, 'seed': seed, 'before': before,
             'train': data.names['train'], 'dev': data.names['dev'], 'test': data.names['test'], 'versions': [VERSIONS[k] for k in STEPS], **study.learns(study.learner | spec.get('learner', {})).config()}
@@ -161,14 +161,16 @@ def generated_pool(study, data, arm, teacher, seed, store, bar=None):
 def scores_config(study, data, arm) -> dict: # JSON value
     "What determines the scores by which an arm orders"
     spec = study.arms[arm]
-    return {'scorer': scorer_of(spec), 'version': VERSIONS['scoring'], 'teacher': teacher_config(study, data, teachers_of(spec)[0]), 'pool': data.names['train'], 'labelled': data.names.get('labelled')}
+    own = {'against': teacher_config(study, data, spec['against'])} if 'against' in spec else {}
+    if study.task != 'translation': own['task'] = study.task
+    return {**own, 'scorer': scorer_of(spec), 'version': VERSIONS['scoring'], 'teacher': teacher_config(study, data, teachers_of(spec)[0]), 'pool': data.names['train'], 'labelled': data.names.get('labelled')}
 
 def arm_scores(study, data, arm, store) -> dict: # id -> score, high for what is taken first
     "The scores of an arm's generated targets"
     config = scores_config(study, data, arm)
     def make(folder):
-        made = texts_of(study.teachers[teachers_of(study.arms[arm])[0]], data.all_sources)
-        found = scores_of(config['scorer'], made, data.splits['train'], data.splits.get('labelled'))
+        spec, texts = study.arms[arm], lambda name: texts_of(study.teachers[name], data.all_sources)
+        found = scores_of(config['scorer'], texts(teachers_of(spec)[0]), data.splits['train'], data.splits.get('labelled'), texts(spec['against']) if 'against' in spec else None, study.task)
         (folder/'scores.json').write_text(json.dumps(found))
     return json.loads((store.get('scoring', config, make)/'scores.json').read_text())
 
@@ -180,7 +182,7 @@ def student_folder(study, data, arm, size, seed, store, bar=None):
     written = [generated_pool(study, data, arm, teacher, seed, store) for teacher in teachers_of(spec)]
     scores, more = arm_scores(study, data, arm, store) if scorer_of(spec) else None, data.more(spec['plus'], seed) if spec.get('plus') else None
     if 'corpus' in spec: available = data.elsewhere(spec['corpus'], seed, size)
-    else: available = data.train(seed, study.sizes[-1] if 'order' in spec else size) # an order chooses among the seed's largest set
+    else: available = data.train(seed, spec.get('among', study.sizes[-1]) if 'order' in spec else size)
     pool = training_set(available, written, size, spec, seed, scores, more)
     before = max((s for s in study.sizes if s < size), default=None) if study.continued else None
     init = student_folder(study, data, arm, before, seed, store, bar)[0]/'last' if before else None
@@ -264,7 +266,7 @@ def scorer_row(study, data, arm, store) -> dict:
     teacher, = teachers_of(spec)
     made, scores = texts_of(study.teachers[teacher], data.all_sources), arm_scores(study, data, arm, store)
     return {'study': study.name, 'arm': f'{scorer_of(spec)} of {teacher}', 'role': 'scorer', 'size': 0, 'seed': None, 'metrics': {}, 'test_set': data.names['test'],
-            'evidence': scorer_evidence(scorer_of(spec), scores, made, train, data.splits.get('labelled'))}
+            'evidence': scorer_evidence(scorer_of(spec), scores, made, train, data.splits.get('labelled'), study.task)}
 
 # %% ../nbs/14_studies.ipynb #cell-094
 def job(study, # Study
