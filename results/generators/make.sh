@@ -38,8 +38,8 @@ language_model() { # name, style of its prompts
 }
 
 suites() { # sources without a human translation, so there is no row of scores
-  local name="wmt23-de-en.19305.$1"
-  [ -f "results/pools/$name.jsonl.gz" ] || regurgitation generate --generator "causal:$1" --style "$2" --corpus wmt23-de-en --split suites --n 19305 --shots-from newstest-de-en \
+  local name="wmt23-de-en.7000.$1"
+  [ -f "results/pools/$name.jsonl.gz" ] || regurgitation generate --generator "causal:$1" --style "$2" --corpus wmt23-de-en --split suites --n 7000 --shots-from newstest-de-en \
     --precision bfloat16 --scores $keep --out "runs/pools/$name.jsonl" --pool "results/pools/$name.jsonl.gz"
 }
 
