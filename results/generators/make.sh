@@ -47,7 +47,7 @@ for what in "${@:-recorded gemma smollm2}"; do for one in $what; do case $one in
   recorded)
     for system in GPT-4 ChatGPT text-davinci-003 text-davinci-002 MS-Translator wmt-best; do score wmt22-de-en all $system; done
     for system in GPT-4 ChatGPT text-davinci-003 MS-Translator wmt-best; do score wmt22-en-de all $system; done
-    for system in GPT4-5shot ONLINE-W ONLINE-B NLLB_Greedy; do score wmt23-de-en test $system; done
+    for system in GPT4-5shot ONLINE-W ONLINE-B NLLB_Greedy AIRC; do score wmt23-de-en test $system; done
     for system in BERT "Logistic Regression Baseline"; do score squad test "$system" --task qa; done ;;
   gemma) language_model gemma-3-270m completion; suites gemma-3-270m completion ;;
   smollm2) language_model smollm2-135m-instruct chat; compare_styles smollm2-135m-instruct ;;
