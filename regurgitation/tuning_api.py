@@ -7,7 +7,7 @@ __all__ = ['write_examples', 'check_examples', 'estimate_tuning', 'start_tuning'
            'tune']
 
 # %% ../nbs/13b_tuning_api.ipynb #cell-005
-import json, math, secrets, time
+import contextlib, json, math, secrets, time
 from pathlib import Path
 from filelock import FileLock
 from .core import InputError, append_row, atomic, file_sha256, fingerprint, progress, read_jsonl, write_jsonl
@@ -95,7 +95,7 @@ def _started(client, state):
 # %% ../nbs/13b_tuning_api.ipynb #cell-026
 _FIRST_WAIT = 1.0 # seconds; doubled with each try, up to a minute
 
-def _patiently(server, ask, tries=8):
+def _patiently(server, ask, tries=8, bar=None):
     "What a request gives; raises `InputError` with what the server says"
     import openai
     for tried in range(1, tries + 1):
@@ -108,7 +108,14 @@ def _patiently(server, ask, tries=8):
             said = server.say(e) if isinstance(e, (openai.OpenAIError, ValueError)) else f'the reply has another shape than OpenAI has ({e}); does the address end in /v1?'
             if final or tried == tries: raise InputError(f'{server.host}: {said}{hint}.') from None
             told = retry_after(e.response.headers) if status else None
-            time.sleep(_FIRST_WAIT*min(60, 2**(tried - 1)) if told is None else min(600, told))
+            _wait(_FIRST_WAIT*min(60, 2**(tried - 1)) if told is None else min(600, told), bar)
+
+def _wait(seconds, bar=None):
+    "Sleep; a worker of a study hears of an interrupt through the study's bar, so it looks there every second"
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if bar is not None: bar.update(0)
+        time.sleep(min(1, left))
 
 # %% ../nbs/13b_tuning_api.ipynb #cell-028
 def _settings(model, n_epochs, batch_size, learning_rate_multiplier, seed, suffix):
@@ -182,16 +189,17 @@ def _note(server, path, job):
     _keep(path, status=job.status, tuned=job.fine_tuned_model, tokens=job.trained_tokens, error=job.error and server.say(Exception(f'{job.error.message} ({job.error.code})')).strip())
 
 # %% ../nbs/13b_tuning_api.ipynb #cell-041
-def _look(server, client, path, bar):
+def _look(server, client, path, shown):
     "One look at a job: its new events; returns how it ended, or None"
     job, seen = client.fine_tuning.jobs.retrieve(_state(path)['job']), {e['id'] for e in whole_lines(_beside(path, 'events.jsonl'))}
     new = {e.id: e for e in client.fine_tuning.jobs.list_events(job.id, limit=100) if e.id not in seen} # the newest comes first
     for e in sorted(reversed(new.values()), key=lambda e: e.created_at):
         numbers = {k: v for k, v in (e.data or {}).items() if isinstance(v, (int, float)) and math.isfinite(v)}
         append_row(_beside(path, 'events.jsonl'), {'id': e.id, 'time': e.created_at, 'level': e.level, 'message': (said := server.say(Exception(e.message)).strip()), **numbers})
-        bar.total, bar.n = numbers.get('total_steps', bar.total), numbers.get('step', bar.n)
-        bar.set_postfix_str(said, refresh=False)
-    bar.refresh()
+        if shown is not None:
+            shown.total, shown.n = numbers.get('total_steps', shown.total), numbers.get('step', shown.n)
+            shown.set_postfix_str(said, refresh=False)
+    if shown is not None: shown.refresh()
     _note(server, path, job)
     return _state(path).get('status')
 
@@ -200,12 +208,13 @@ def follow_tuning(server: Server, # as for `start_tuning`
                   path, # a file whose job was started
                   every=30.0, # seconds between two looks
                   give_up=40, # so many failed looks in a row end the waiting, after half an hour or so
+                  bar=None, # the bar of a study, which is shown instead of one for this job
                  ) -> dict: # job, status ('succeeded' or 'cancelled'), tuned (the model's id), tokens (of all epochs), and what was asked for
     "Wait until a job has ended; may be stopped and called again; raises `InputError` with the provider's reason where the job failed"
     while _state(path).get('status') not in _ENDED:
-        with server.client('OpenAI') as client, progress(label=f'tuning {Path(path).name}', unit='step') as bar:
+        with server.client('OpenAI') as client, progress(label=f'tuning {Path(path).name}', unit='step') if bar is None else contextlib.nullcontext() as shown:
             _job(server, client, path)
-            while not _patiently(server, lambda: _look(server, client, path, bar), give_up): time.sleep(every)
+            while not _patiently(server, lambda: _look(server, client, path, shown), give_up, bar=bar): _wait(every, bar)
     state = _state(path)
     if state['status'] == 'failed': raise InputError(f'{path}: job {state["job"]} failed: {state["error"]}. Mend the cause, remove {_beside(path, "state")} and start again.')
     return state
@@ -238,11 +247,11 @@ def tune(server: Server, # as for `start_tuning`
          path, # JSON lines file for the examples; what is known of the job stands beside it
          model, # as the provider calls it, or the id of a tuned one
          task='translation', languages=('German', 'English'), shots=None, # as for `write_examples`
-         every=30.0, # seconds between two looks
+         every=30.0, bar=None, # as for `follow_tuning`
          **options, # n_epochs, batch_size, price, budget, ...: as for `start_tuning`
         ) -> str: # id of the tuned model
     "Tune a served model on a pool, or go on with it; raises `InputError` as the functions above do"
     write_examples(pool, task, path, languages, shots)
     start_tuning(server, path, model, **options)
-    follow_tuning(server, path, every)
+    follow_tuning(server, path, every, bar=bar)
     return tuned_model(path)
