@@ -20,8 +20,8 @@ KEY = 'sk-proj-Zx81secretsecret42'
 ASK = 'Translate this text from English into English. Write the translation and nothing else.\n\n'
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch, tmp_path):
-    "Tests wait for nobody, and what a test forgets to put elsewhere lands in its own folder"
+def quick(monkeypatch):
+    "Tests wait for nobody"
     monkeypatch.setattr(tuning_api, '_FIRST_WAIT', .02)
     monkeypatch.setenv('REGURGITATION_PROGRESS', 'off')
     monkeypatch.delenv('OPENAI_BASE_URL', raising=False)
@@ -210,3 +210,17 @@ def test_a_study_says_for_how_many_sources_it_asks_and_arms_do_not_decode_for_it
 def test_settings_of_a_served_learner(settings, message):
     with pytest.raises(InputError, match=message) as e: learner_of({'model': 'openai:gpt-3.5-turbo', **settings})
     assert 'secret' not in str(e.value)
+
+def test_one_command_from_a_file_to_a_report(tmp_path, llama, monkeypatch):
+    "Two worker processes; the price is printed before, the report is drawn after"
+    from typer.testing import CliRunner
+    from regurgitation.cli import app
+    for name, value in {'REGURGITATION_STORE': str(tmp_path/'store'), 'COLUMNS': '80', 'NO_COLOR': '1', 'OPENAI_API_KEY': KEY}.items(): monkeypatch.setenv(name, value)
+    with serving(tmp_path/'server', llama) as server:
+        told = f'base_url = "{server.url}"\nmax_tokens = 8\nprices = [3, 6]\n'
+        (tmp_path/'study.toml').write_text(f'name = "served"\nquestion = "What?"\nsizes = [10]\nseeds = [0]\nsources = 14\ntest_pairs = 6\ndev_pairs = 6\ncorpus_options = {{max_words = 12}}\n[arms.real]\n[arms.self]\nteacher = "self"\n'
+            f'[teachers.self]\ngenerator = "openai:tiny-llama"\n{told}[learner]\nmodel = "openai:tiny-llama"\nn_epochs = 1\nevery = 0.1\nprice = 8.0\nbudget = 5.0\nshots = 1\n{told}')
+        ended = CliRunner().invoke(app, ['run', str(tmp_path/'study.toml'), '--out', str(tmp_path/'out'), '--workers', '2'])
+    said = ' '.join(ended.output.split())
+    assert ended.exit_code == 0 and (tmp_path/'out'/'report.html').exists() and len(read_rows(tmp_path/'out'/'rows.jsonl')) == 6, ended.output
+    assert 'nobody here can tell how long the provider takes' in said and 'tuning, self 1' in said and 'Some prices' not in said and KEY not in said + texts_below(tmp_path/'out')
