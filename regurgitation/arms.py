@@ -80,7 +80,7 @@ def check_arm(spec, # the table of an arm
     decoding = sorted({'method', 'temperature', 'k', 'alpha'} & set(spec))
     if decoding and (asked := [name for name in teachers_of(spec) if is_asked(teachers[name])]): raise InputError(f'{where}: {decoding[0]} is of trained teachers. That of {asked[0]} stands in its own table.')
 
-# %% ../nbs/13a_arms.ipynb #new-002
+# %% ../nbs/13a_arms.ipynb #cell-011
 def check_teacher(spec, # the table of a teacher that the study does not train
                   where): # for the message
     "Raises `InputError` for two kinds in one table, for an unknown generator and an unknown option"
@@ -96,7 +96,7 @@ def _asking(name, where): # names of options
     if kind not in writers or not model: raise InputError(f'{where}: generator {str(name)!r}, expected causal:MODEL or openai:MODEL, such as causal:gemma-3-270m.')
     return {*_ASKING, *inspect.signature(writers[kind]).parameters} - {'model', 'name', 'store', 'languages'}
 
-# %% ../nbs/13a_arms.ipynb #cell-014
+# %% ../nbs/13a_arms.ipynb #cell-016
 def texts_of(teacher, # the table of a teacher that is read
              pool, # human pairs whose sources it was given
             ) -> Dataset: # the pairs for which it wrote something, flagged ones too
@@ -110,7 +110,7 @@ def reading_config(teacher, pool) -> dict: # JSON value
     made = texts_of(teacher, pool)
     return {'recorded': teacher['recorded'], 'texts': fingerprint([made['id'][:], made['target'][:]])}
 
-# %% ../nbs/13a_arms.ipynb #new-004
+# %% ../nbs/13a_arms.ipynb #cell-020
 class _NotLoaded:
     "What can be told of a causal model that is not in memory"
     def __init__(self, name, revision=None, device=None, precision='float32', slots=None, memory=None): self.name, self.told = name, dict(revision=revision, precision=precision)
@@ -132,7 +132,7 @@ def asking(teacher, # the table of a teacher that is asked
     own, how = ({k: v for k, v in options.items() if (k in _ASKING) == asked} for asked in (True, False))
     return LanguageModelGenerator(_NotLoaded(model, **how), **own)
 
-# %% ../nbs/13a_arms.ipynb #new-008
+# %% ../nbs/13a_arms.ipynb #cell-024
 def answered(generator: LanguageModelGenerator, pool, task='translation', bar=None) -> Dataset:
     "The pool with what a language model wrote; raises `InputError` where it was not asked for all of it"
     made, report = generator.generate(pool, task, bar), generator.report
@@ -140,14 +140,14 @@ def answered(generator: LanguageModelGenerator, pool, task='translation', bar=No
         raise InputError(f'{generator.name}: {len(report.failures):,} of {report.sources:,} sources have no answer, such as {id}: {error}. What was answered is kept: mend the cause and run the same command again.')
     return made
 
-# %% ../nbs/13a_arms.ipynb #cell-018
+# %% ../nbs/13a_arms.ipynb #cell-028
 def kept_real(n, # pairs
               share, # 0 to 1
              ) -> list: # n booleans
     "Which of the first n pairs keep their human target: evenly spread, so that each prefix holds the share"
     return [int((i + 1)*share + 1e-9) > int(i*share + 1e-9) for i in range(n)]
 
-# %% ../nbs/13a_arms.ipynb #cell-024
+# %% ../nbs/13a_arms.ipynb #cell-034
 def training_set(pool, # human pairs in the order of the seed
                  written, # generated pools on the same sources, one per teacher of the arm
                  size, # pairs
@@ -171,7 +171,7 @@ def _replaced(rows, written, spec):
     turns = iter(shares(kept.count(False), spec.get('weights') or [1]*len(made)))
     return [r for r in (row if real else made[next(turns)].get(row['id']) for row, real in zip(rows, kept)) if r]
 
-# %% ../nbs/13a_arms.ipynb #cell-032
+# %% ../nbs/13a_arms.ipynb #cell-042
 def curriculum_parts(pool, # a training set
                      curriculum=None, # 'generated-first', 'real-first', or nothing: all at once
                     ) -> list: # pools, none of them empty
@@ -181,7 +181,7 @@ def curriculum_parts(pool, # a training set
     parts = [[i for i, h in enumerate(human) if h == first] for first in ((False, True) if curriculum == 'generated-first' else (True, False))]
     return [pool.select(part) for part in parts if part]
 
-# %% ../nbs/13a_arms.ipynb #cell-035
+# %% ../nbs/13a_arms.ipynb #cell-045
 def measured(pool, # a training set
              languages, # names, of its sources and of its targets
              task='translation', # or 'qa'
@@ -197,7 +197,7 @@ def languages(study) -> tuple: # names
     names = languages_of(study.corpus)
     return names[::-1] if LANGUAGES[names[1]] == study.corpus_options.get('source') else names
 
-# %% ../nbs/13a_arms.ipynb #cell-039
+# %% ../nbs/13a_arms.ipynb #cell-049
 @dataclass(frozen=True)
 class Data:
     "The splits of a study's corpus and their fingerprints"
@@ -264,7 +264,7 @@ class Data:
         if to_ask(pool, generator, self.study.task): generator = self.asking(name, store, load=True) # a model is loaded only where something is missing
         return answered(generator, pool, self.study.task, bar)
 
-# %% ../nbs/13a_arms.ipynb #cell-040
+# %% ../nbs/13a_arms.ipynb #cell-050
 def _splits(study):
     load = lambda split, n=None: load_corpus(study.corpus, split=split, n=n, **study.corpus_options)
     other = lambda corpus, split, n: load_corpus(corpus, split=split, n=n) if corpus else load(split, n)

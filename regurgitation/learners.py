@@ -115,7 +115,7 @@ class Tuned:
         data = Examples(tokeniser, pool, self.task, languages=self.languages)
         return _rate(data.batches(self.tuning.tokens, 'speed')[:steps + 1], lambda group: answer_loss(model, data.batch(group)).backward())
 
-# %% ../nbs/13c_learners.ipynb #new-102
+# %% ../nbs/13c_learners.ipynb #cell-014
 class _Asked:
     "How a served model writes, before its tuning and after it"
     def asking(self, model, shots=None, store=None): # a generator; in the words of the training, which are a chat
@@ -143,7 +143,7 @@ class _Asked:
 
 def _tuned(folder): return json.loads((Path(folder)/'tuned.json').read_text())
 
-# %% ../nbs/13c_learners.ipynb #new-002
+# %% ../nbs/13c_learners.ipynb #cell-016
 @dataclass(frozen=True)
 class Served(_Asked):
     "A language model that is fine-tuned by who serves it ([tuning_api](13b_tuning_api.ipynb)); raises `InputError` for settings that cannot work"
@@ -195,7 +195,7 @@ class Served(_Asked):
         if bar is not None: bar.update(self.n_epochs*len(pool))
         return history
 
-# %% ../nbs/13c_learners.ipynb #cell-013
+# %% ../nbs/13c_learners.ipynb #cell-028
 def learner_of(settings, # fields of `Shape` and `Recipe` by name; or a model, with fields of `Tuning` and `Tuned`, or of `Served`
                task='translation', languages=('German', 'English'), # of a language model
               ): # `Scratch`, `Tuned` or `Served`

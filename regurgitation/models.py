@@ -88,14 +88,14 @@ def _from_hub(name, revision):
     except LocalEntryNotFoundError: raise InputError(f'{name}: not on this machine, and the hub cannot be reached. Give a folder, or one of {", ".join(MODELS)}.') from None
     except (HfHubHTTPError, ValueError) as e: raise InputError(f'{name}: the hub says {str(e).splitlines()[0]} Check the id and the revision; a gated model wants HF_TOKEN in the environment.') from None
 
-# %% ../nbs/05a_models.ipynb #new-002
+# %% ../nbs/05a_models.ipynb #cell-017
 @functools.lru_cache
 def weights_sha256(name, revision=None, # as for `get_model`
                   ) -> tuple: # SHA-256 of each file of weights, in the order of their names
     "What the weights of a model are, whatever it is called"
     return tuple(file_sha256(w) for w in sorted(get_model(name, revision).glob('*.safetensors')))
 
-# %% ../nbs/05a_models.ipynb #cell-017
+# %% ../nbs/05a_models.ipynb #cell-021
 def models(store=None) -> list: # dicts with name, parameters, kind, licence, here
     "The models of the register, and whether they are unpacked on this machine"
     here = lambda name: (store or Store()).path('model', {'name': name, 'sha256': MODELS[name].sha256}).exists()

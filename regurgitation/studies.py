@@ -349,7 +349,7 @@ def work_of(study, data, job) -> int:
     if kind in ('generation', 'scorer'): return study.sizes[-1]
     return study.learns(settings).epochs*size
 
-# %% ../nbs/14_studies.ipynb #new-002
+# %% ../nbs/14_studies.ipynb #cell-112
 def check_keys(study):
     "Raises `InputError`, which names the variable, where the key of a learner or of a teacher is missing"
     learners = [study.learns(study.learner | spec.get('learner', {})) for spec in ({}, *study.arms.values())]
@@ -357,7 +357,7 @@ def check_keys(study):
     servers = [learner.server for learner in learners if isinstance(learner, Served)] + [Server(teacher.get('base_url'), teacher.get('api_key_env', 'OPENAI_API_KEY')) for teacher in asked]
     for server in servers: server.key()
 
-# %% ../nbs/14_studies.ipynb #cell-112
+# %% ../nbs/14_studies.ipynb #cell-116
 def run_study(study, # Study
               out, # folder for rows and predictions
               store=None, # Store
@@ -376,12 +376,12 @@ def run_study(study, # Study
         else: in_processes(phases, _prepare, (study, store, out), workers or os.cpu_count(), bar)
     return out
 
-# %% ../nbs/14_studies.ipynb #cell-114
+# %% ../nbs/14_studies.ipynb #cell-118
 def _prepare(study, store, out):
     data = Data(study)
     return lambda which, bar: job(study, data, store, out, *which, bar=bar)
 
-# %% ../nbs/14_studies.ipynb #cell-122
+# %% ../nbs/14_studies.ipynb #cell-126
 def speed(study, # Study
           data, # its Data
           steps=3, # batches to time
