@@ -45,14 +45,22 @@ def _plain(command):
 def _describe(study, data, jobs, workers):
     rows = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs)
     if not rows: return console.print(f'{study.name}: all rows are there')
+    from regurgitation.costs import costs
     from regurgitation.studies import speed, work_of
-    pairs, rate = sum(work_of(study, data, j) for j in jobs), speed(study, data)*workers
-    console.print(f'{study.name}: {rows} rows to make; {pairs:,} pairs to train on or to translate, about {pairs/rate/60:.0f} minutes '
-                  f'on {workers} workers (measured just now: {rate:.0f} pairs a second)')
+    paid, pairs, rate = costs(study, data, jobs), sum(work_of(study, data, j) for j in jobs), speed(study, data)
+    told = f'about {pairs/rate/workers/60:.0f} minutes on {workers} workers (measured just now: {rate*workers:.0f} pairs a second)' if rate else 'and nobody here can tell how long the provider takes'
+    console.print(f'{study.name}: {rows} rows to make; {pairs:,} pairs to train on or to translate, {told}')
+    if paid: _print_costs(paid)
+
+def _print_costs(rows):
+    told = lambda v, f=',': '' if v is None else f'{v:{f}}'
+    _print_table([{'what is served': r['what'], 'number': told(r['number']), 'tokens': told(r['tokens']), 'dollars': told(r['dollars'], ',.2f'), 'at most': told(r['at_most'], ',.2f')} for r in rows])
+    console.print('Human targets stand in for those that are not written yet, and every answer is taken to be as long as it may be. ' +
+                  ('' if rows[-1]['at_most'] is not None else 'Some prices are not in the study file, so the sum is not known.'))
 
 @app.command()
 @_plain
-def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset: quickstart.'),
+def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset: quickstart, paper.'),
         out: Optional[Path] = typer.Option(None, help='Folder for rows, predictions, figures and the report; runs/NAME where none is given.'),
         full: bool = typer.Option(False, help='The full study, not its core.'),
         limit: Optional[int] = typer.Option(None, min=20, help='At most so many pairs in each part of the data: a trial run.'),
@@ -63,10 +71,12 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
 
     Example: regurgitation run quickstart --out runs/first
     """
-    from regurgitation.studies import Data, load_study, plan, run_study, study_file
+    from regurgitation.studies import Data, check_keys, load_study, plan, run_study, study_file
     if executor != 'local': raise InputError(f'executor {executor!r}: this version runs studies on this machine only (local).')
     text, study = study_file(study).read_text(encoding='utf-8'), load_study(study, full, limit, seeds)
-    out, workers, data = out or Path('runs')/study.name, workers or os.cpu_count(), Data(study)
+    out, workers = out or Path('runs')/study.name, workers or os.cpu_count()
+    if not (out/'rows.jsonl').exists(): check_keys(study) # a finished study is drawn again without any
+    data = Data(study)
     with atomic(out/'study.toml') as part: part.write_text(text, encoding='utf-8')
     _describe(study, data, [j for phase in plan(study, data, out) for j in phase], workers)
     run_study(study, out, workers=workers)

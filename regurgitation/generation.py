@@ -206,10 +206,11 @@ class Recorded:
         return made
 
 # %% ../nbs/06_generation.ipynb #cell-043
+_ASKING = ('shots', 'style', 'languages', 'keep', 'generation', 'store', 'method', 'max_tokens', 'stop', 'scores', 'temperature', 'top_p', 'seed', 'k') # options of the generator
+
 def _language_model(load):
     "A generator from the name of its writer; options that are not the generator's are the writer's"
-    own = ('shots', 'style', 'languages', 'keep', 'generation', 'store', 'method', 'max_tokens', 'stop', 'scores', 'temperature', 'top_p', 'seed', 'k')
-    return lambda name, **options: LanguageModelGenerator(load(name, **{k: v for k, v in options.items() if k not in own}), **{k: v for k, v in options.items() if k in own})
+    return lambda name, **options: LanguageModelGenerator(load(name, **{k: v for k, v in options.items() if k not in _ASKING}), **{k: v for k, v in options.items() if k in _ASKING})
 
 def _causal(name, **options):
     from regurgitation.causal import CausalLM

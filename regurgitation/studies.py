@@ -6,7 +6,7 @@
 __all__ = ['METRICS', 'STEPS', 'Study', 'study_file', 'load_study', 'teacher_config', 'run_config', 'teacher_folder',
            'generation_config', 'generated_pool', 'scores_config', 'arm_scores', 'student_folder', 'evaluate',
            'write_predictions', 'run_student', 'run_baseline', 'baselines', 'scorer_row', 'job', 'job_key', 'plan',
-           'work_of', 'run_study', 'speed']
+           'work_of', 'check_keys', 'run_study', 'speed']
 
 # %% ../nbs/14_studies.ipynb #cell-004
 import gzip, json, os, time
@@ -18,13 +18,14 @@ except ModuleNotFoundError: import tomli as tomllib
 from . import __version__
 from .core import (InputError, Store, VERSIONS, append_row, atomic, fingerprint, hardware,
     make_pool, pool_fingerprint, progress, read_jsonl, read_rows, write_jsonl)
-from .arms import Data, check_arm, curriculum_parts, is_trained, languages, measured, scorer_of, sizes_of, teachers_of, texts_of, training_set
+from .arms import Data, check_arm, check_teacher, curriculum_parts, is_asked, is_trained, languages, measured, scorer_of, sizes_of, teachers_of, training_set
 from .corpora import load_corpus
 from .executors import in_processes
 from .generation import Copy, TransformerGenerator
-from .learners import learner_of
+from .learners import Scratch, Served, learner_of
 from .metrics import bleu, chrf, exact_match, f1, statistics, ter
 from .scorers import SCORERS, scorer_evidence, scores_of
+from .server import Server
 from .tasks import load_task
 
 
@@ -40,7 +41,7 @@ class Study:
     arms: dict # name -> what its training set is, as `arms.FIELDS` says; {} for human targets
     sizes: list # training pairs, ascending; 0 for arms that have human pairs besides
     seeds: list # each fixes the order of the pool, initialisation, batches and dropout, and is shared by all arms
-    teachers: dict = field(default_factory=dict) # name -> pairs and what differs from the learner, or pool (a file), or recorded (a system)
+    teachers: dict = field(default_factory=dict) # name -> pairs and what differs from the learner, or pool (a file), recorded (a system) or generator (a language model) and how it is asked
     corpus: str = 'bible' # as `load_corpus` takes it
     corpus_options: dict = field(default_factory=dict)
     split: str = 'train' # of the corpus: what students learn from
@@ -66,8 +67,18 @@ class Study:
         if self.checkpoint not in ('selected', 'last'): raise InputError(f'study {self.name}: checkpoint {self.checkpoint!r}, expected selected or last.')
         if load_task(self.task).name not in METRICS: raise InputError(f'study {self.name}: task {self.task!r}, and a study evaluates {" or ".join(METRICS)}.')
         self.learns(self.learner)
+        for name, spec in self.teachers.items(): _check_teacher(self, spec, f'study {self.name}, teacher {name}')
 
-    def learns(self, settings): return learner_of(settings, self.task, languages(self)) # `Scratch` or `Tuned`
+    def learns(self, settings): return learner_of(settings, self.task, languages(self)) # `Scratch`, `Tuned` or `Served`
+
+def _check_teacher(study, spec, where):
+    if not is_trained(spec): check_teacher(spec, where)
+    if is_asked(spec) and study.sources is None: raise InputError(f'{where}: is asked for the targets of all sources, and the study does not say of how many. Name them: sources = {study.sizes[-1]}, or more.')
+    if not is_trained(spec): return
+    kinds = 'A teacher is a pool (a file), a recorded system, a generator (openai:MODEL or causal:MODEL), or trained from fresh weights on pairs = N'
+    try: learner = study.learns({**study.learner, **spec})
+    except InputError as e: raise InputError(f'{where}: {str(e).removeprefix("learner: ")} {kinds}.') from None
+    if not isinstance(learner, Scratch): raise InputError(f'{where}: the study tunes {study.learner.get("model", spec.get("model"))!r}, and its teachers are not tuned. {kinds}.')
 
 # %% ../nbs/14_studies.ipynb #cell-020
 def study_file(name, # a preset, or the path of a TOML file
@@ -86,7 +97,9 @@ def _limited(study, limit, seeds):
     teachers = {name: {**spec, 'pairs': min(limit, spec.get('pairs', limit))} if is_trained(spec) else spec for name, spec in study.teachers.items()}
     at_most = lambda sizes: sorted({min(limit, s) for s in sizes})
     arms = {name: {**spec, **({'sizes': at_most(spec['sizes'])} if 'sizes' in spec else {}), **({'plus': min(limit, spec['plus'])} if 'plus' in spec else {})} for name, spec in study.arms.items()}
-    return replace(study, sizes=at_most(study.sizes), arms=arms, teachers=teachers,
+    asked = any(map(is_asked, study.teachers.values())) and not any('pool' in teacher for teacher in study.teachers.values()) # a pool needs all its sources
+    sources = min(study.sources, limit + 2*study.labelled) if asked else study.sources # a text that a scorer learns from is not trained on
+    return replace(study, sizes=at_most(study.sizes), arms=arms, teachers=teachers, sources=sources,
                    test_pairs=min(limit, study.test_pairs), dev_pairs=min(limit, study.dev_pairs))
 
 # %% ../nbs/14_studies.ipynb #cell-024
@@ -142,15 +155,16 @@ def teacher_folder(study, data, name, store, bar=None) -> Path:
 
 # %% ../nbs/14_studies.ipynb #cell-057
 def generation_config(study, data, arm, teacher, seed) -> dict: # JSON value
-    "What determines the targets that a trained teacher of an arm writes for the sources of a seed"
+    "What determines the targets that a teacher of an arm writes for the sources: a trained one for those of a seed, one that is asked for all"
     spec = study.arms[arm]
+    if is_asked(study.teachers[teacher]): return {'teacher': teacher_config(study, data, teacher), 'pool': data.names['train']}
     decoding = {k: v for k, v in spec.items() if k in ('method', 'temperature', 'k', 'alpha')} | {'seed': seed}
     return {'teacher': teacher_config(study, data, teacher), 'decoding': decoding, 'pool': data.sources_name(seed)}
 
 # %% ../nbs/14_studies.ipynb #cell-059
 def generated_pool(study, data, arm, teacher, seed, store, bar=None):
     "The sources of a seed with the targets that a teacher of an arm writes, or wrote, for them (a pool)"
-    if not is_trained(study.teachers[teacher]): return texts_of(study.teachers[teacher], data.all_sources)
+    if not is_trained(study.teachers[teacher]): return data.texts(teacher, store, bar=bar)
     config = generation_config(study, data, arm, teacher, seed)
     def make(folder):
         generator = TransformerGenerator(teacher_folder(study, data, teacher, store, bar)/'best', name=teacher, **config['decoding'])
@@ -169,7 +183,7 @@ def arm_scores(study, data, arm, store) -> dict: # id -> score, high for what is
     "The scores of an arm's generated targets"
     config = scores_config(study, data, arm)
     def make(folder):
-        spec, texts = study.arms[arm], lambda name: texts_of(study.teachers[name], data.all_sources)
+        spec, texts = study.arms[arm], lambda name: data.texts(name, store)
         found = scores_of(config['scorer'], texts(teachers_of(spec)[0]), data.splits['train'], data.splits.get('labelled'), texts(spec['against']) if 'against' in spec else None, study.task)
         (folder/'scores.json').write_text(json.dumps(found))
     return json.loads((store.get('scoring', config, make)/'scores.json').read_text())
@@ -218,11 +232,14 @@ def write_predictions(path, # .json.gz
         z.write(json.dumps(kept, ensure_ascii=False).encode())
 
 # %% ../nbs/14_studies.ipynb #cell-082
-def _hypotheses(learner, folder, test, history=None):
-    dev = [e['dev_bits_per_byte'] for e in history or []]
-    selected = learner.write(folder/'best', test)
-    same = not dev or dev.index(min(dev)) == len(dev) - 1
-    return {'selected': selected, 'last': selected if same else learner.write(folder/'last', test)}
+def _selected(history): # its index: the epoch with the least loss, or the last where none was measured
+    dev = [e['dev_bits_per_byte'] for e in history]
+    return len(dev) - 1 if None in dev else dev.index(min(dev))
+
+def _hypotheses(learner, folder, test, history, store):
+    last, unmeasured = _selected(history) == len(history) - 1, history[-1]['dev_bits_per_byte'] is None
+    selected = learner.write(folder/('last' if unmeasured else 'best'), test, store=store)
+    return {'selected': selected, 'last': selected if last else learner.write(folder/'last', test, store=store)}
 
 # %% ../nbs/14_studies.ipynb #cell-084
 def run_student(study, data, arm, size, seed, store, bar=None):
@@ -230,22 +247,21 @@ def run_student(study, data, arm, size, seed, store, bar=None):
     folder, pool = student_folder(study, data, arm, size, seed, store, bar)
     history, test = json.loads((folder/'history.json').read_text()), data.splits['test']
     learner = study.learns(study.learner | study.arms[arm].get('learner', {}))
-    hypotheses = _hypotheses(learner, folder, test, history)
+    hypotheses = _hypotheses(learner, folder, test, history, store)
     if study.checkpoint == 'last': hypotheses['selected'] = hypotheses['last']
     real = sum(origin == 'human' for origin in pool['origin'][:])
-    dev = [e['dev_bits_per_byte'] for e in history]
-    scorer = scorer_of(study.arms[arm])
+    scorer, chosen = scorer_of(study.arms[arm]), _selected(history)
     return {'training_set': pool_fingerprint(pool), **measured(pool, languages(study), study.task), **({'pairs_scorer': study.labelled} if scorer and SCORERS[scorer].fitted else {}), 'pairs_real': real, 'pairs_generated': len(pool) - real, 'target_tokens': learner.tokens(folder/'last', pool['target'][:]),
-            'dev_bits_per_byte': min(dev), 'selected_epoch': dev.index(min(dev)), 'epochs': len(dev)}, hypotheses
+            'dev_bits_per_byte': history[chosen]['dev_bits_per_byte'], 'selected_epoch': chosen, 'epochs': len(history)}, hypotheses
 
 # %% ../nbs/14_studies.ipynb #cell-087
 def run_baseline(study, data, name, store, bar=None):
-    "The row and hypotheses of a baseline: copy, one of the learner's, or teacher:NAME of a trained or a recorded one"
+    "The row and hypotheses of a baseline: copy, one of the learner's, or teacher:NAME of one that is trained, recorded or asked"
     test, nothing = data.splits['test'], {'pairs_real': 0, 'pairs_generated': 0, 'target_tokens': 0}
     if name == 'copy': texts = Copy().generate(test)['target'][:]
-    elif name in (learner := study.learns(study.learner)).baselines: texts = learner.baseline(name, data.splits['dev'], test)
-    elif 'recorded' in (teacher := study.teachers[name[8:]]):
-        said = texts_of(teacher, test)
+    elif name in (learner := study.learns(study.learner)).baselines: texts = learner.baseline(name, data.splits['dev'], test, store)
+    elif not is_trained(teacher := study.teachers[name[8:]]):
+        said = data.texts(name[8:], store, test)
         said = dict(zip(said['id'][:], said['target'][:]))
         texts = [said.get(id, '') for id in test['id'][:]]
     else:
@@ -256,7 +272,7 @@ def run_baseline(study, data, name, store, bar=None):
 # %% ../nbs/14_studies.ipynb #cell-088
 def baselines(study) -> list: # names
     "The trivial rows of a study"
-    tested = lambda teacher: is_trained(teacher) or 'recorded' in teacher and not study.tested_on # what was recorded is of the study's own corpus
+    tested = lambda teacher: is_trained(teacher) or is_asked(teacher) or 'recorded' in teacher and not study.tested_on # what was recorded is of the study's own corpus
     return ['copy', *study.learns(study.learner).baselines, *(f'teacher:{name}' for name, teacher in study.teachers.items() if tested(teacher))]
 
 # %% ../nbs/14_studies.ipynb #cell-092
@@ -264,7 +280,7 @@ def scorer_row(study, data, arm, store) -> dict:
     "The row of the scorer by which an arm orders"
     spec, train = study.arms[arm], data.splits['train']
     teacher, = teachers_of(spec)
-    made, scores = texts_of(study.teachers[teacher], data.all_sources), arm_scores(study, data, arm, store)
+    made, scores = data.texts(teacher, store), arm_scores(study, data, arm, store)
     return {'study': study.name, 'arm': f'{scorer_of(spec)} of {teacher}', 'role': 'scorer', 'size': 0, 'seed': None, 'metrics': {}, 'test_set': data.names['test'],
             'evidence': scorer_evidence(scorer_of(spec), scores, made, train, data.splits.get('labelled'), study.task)}
 
@@ -286,7 +302,7 @@ def job(study, # Study
     if kind == 'scorer': return append_row(Path(out)/'rows.jsonl', {**scorer_row(study, data, arm, store), 'key': key, 'seconds': round(time.perf_counter() - started, 1), 'hardware': hardware(), 'version': __version__})
     own, hypotheses = run_student(study, data, arm, size, seed, store, bar) if kind == 'student' else run_baseline(study, data, arm, store, bar)
     write_predictions(Path(out)/'predictions'/f'{key}.json.gz', hypotheses, data.splits['test'], data.others, study.task)
-    named = {'study': study.name, 'arm': arm, 'role': 'arm' if kind == 'student' else 'baseline', 'size': size, 'seed': seed, 'learner': study.learner | study.arms.get(arm, {}).get('learner', {})}
+    named = {'study': study.name, 'arm': arm, 'role': 'arm' if kind == 'student' else 'baseline', 'size': size, 'seed': seed, 'learner': study.learns(settings := study.learner | study.arms.get(arm, {}).get('learner', {})).told(settings)}
     append_row(Path(out)/'rows.jsonl', {**named, **_evaluated(study, hypotheses, own, data, key), 'seconds': round(time.perf_counter() - started, 1),
                                         'hardware': hardware(), 'version': __version__})
 
@@ -301,7 +317,8 @@ def job_key(study, data, kind, arm, size, seed) -> str:
     if kind == 'student': return fingerprint(run_config(study, data, arm, size, seed))
     if kind == 'scorer': return fingerprint({'evidence': scores_config(study, data, arm)})
     teacher = teacher_config(study, data, arm[8:]) if arm.startswith('teacher:') else None
-    return fingerprint({**{name: data.names[name] for name in study.references}, 'baseline': arm.split(':')[0], 'teacher': teacher, 'test': data.names['test'], 'learner': study.learner if arm in study.learns(study.learner).baselines else None,
+    learner = study.learns(study.learner)
+    return fingerprint({**{name: data.names[name] for name in study.references}, 'baseline': arm.split(':')[0], 'teacher': teacher, 'test': data.names['test'], 'learner': learner.told(study.learner) if arm in learner.baselines else None,
                         'versions': [VERSIONS[k] for k in STEPS]})
 
 # %% ../nbs/14_studies.ipynb #cell-102
@@ -314,10 +331,10 @@ def plan(study, # Study
     have = {row['key'] for row in read_rows(path)} if path.exists() else set()
     missing = lambda jobs: [j for j in jobs if job_key(study, data, *j) not in have]
     students = missing([('student', arm, size, seed) for seed in study.seeds for size in reversed(study.sizes) for arm, spec in study.arms.items() if size in sizes_of(spec, study.sizes)])
-    trained = {name for name, teacher in study.teachers.items() if is_trained(teacher)}
+    trained, asked = ({name for name, teacher in study.teachers.items() if kind(teacher)} for kind in (is_trained, is_asked))
     scorers = {job_key(study, data, 'scorer', arm, 0, None): ('scorer', arm, 0, None) for arm, spec in reversed(study.arms.items()) if scorer_of(spec)}
-    trivial, taught = missing([('baseline', name, 0, None) for name in baselines(study)] + list(scorers.values())), [j for j in students if trained & set(teachers_of(study.arms[j[1]]))]
-    pools = {fingerprint(generation_config(study, data, arm, name, seed)): (arm, name, seed) for _, arm, _, seed in reversed(taught) for name in teachers_of(study.arms[arm]) if name in trained}
+    trivial, taught = missing([('baseline', name, 0, None) for name in baselines(study)] + list(scorers.values())), [j for j in students if (trained | asked) & set(teachers_of(study.arms[j[1]]))]
+    pools = {fingerprint(generation_config(study, data, arm, name, seed)): (arm, name, seed) for _, arm, _, seed in reversed(taught) for name in teachers_of(study.arms[arm]) if name in trained | asked}
     names = trained & ({name for _, arm, _, _ in taught for name in teachers_of(study.arms[arm])} | {b[1][8:] for b in trivial if b[1].startswith('teacher:')})
     teachers = sorted(names, key=lambda t: -work_of(study, data, ('teacher', t, 0, None)))
     return [[('teacher', t, 0, None) for t in teachers] + [j for j in students if j not in taught],
@@ -330,10 +347,19 @@ def work_of(study, data, job) -> int:
     settings = {**study.learner, **(study.teachers[name] if kind == 'teacher' else {})}
     if kind == 'student': size += study.arms[name].get('plus', 0)
     if kind == 'teacher': size = settings.get('pairs') or len(data.splits['teacher'])
+    if kind == 'generation' and is_asked(study.teachers[size]): return len(data.all_sources)
     if kind in ('generation', 'scorer'): return study.sizes[-1]
     return study.learns(settings).epochs*size
 
 # %% ../nbs/14_studies.ipynb #cell-112
+def check_keys(study):
+    "Raises `InputError`, which names the variable, where the key of a learner or of a teacher is missing"
+    learners = [study.learns(study.learner | spec.get('learner', {})) for spec in ({}, *study.arms.values())]
+    asked = [teacher for teacher in study.teachers.values() if is_asked(teacher) and teacher['generator'].startswith('openai:')]
+    servers = [learner.server for learner in learners if isinstance(learner, Served)] + [Server(teacher.get('base_url'), teacher.get('api_key_env', 'OPENAI_API_KEY')) for teacher in asked]
+    for server in servers: server.key()
+
+# %% ../nbs/14_studies.ipynb #cell-116
 def run_study(study, # Study
               out, # folder for rows and predictions
               store=None, # Store
@@ -344,6 +370,7 @@ def run_study(study, # Study
     phases = plan(study, data, out)
     jobs = [j for phase in phases for j in phase]
     if not jobs: return out
+    check_keys(study)
     rows, total = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs), sum(work_of(study, data, j) for j in jobs)
     with progress(total=total, label=f'{study.name}: {rows} rows', unit=' pairs') as bar:
         if workers == 1:
@@ -351,15 +378,15 @@ def run_study(study, # Study
         else: in_processes(phases, _prepare, (study, store, out), workers or os.cpu_count(), bar)
     return out
 
-# %% ../nbs/14_studies.ipynb #cell-114
+# %% ../nbs/14_studies.ipynb #cell-118
 def _prepare(study, store, out):
     data = Data(study)
     return lambda which, bar: job(study, data, store, out, *which, bar=bar)
 
-# %% ../nbs/14_studies.ipynb #cell-122
+# %% ../nbs/14_studies.ipynb #cell-126
 def speed(study, # Study
           data, # its Data
           steps=3, # batches to time
-         ) -> float: # pairs a second of one worker
+         ) -> float: # pairs a second of one worker; None where it is trained elsewhere
     "Measured training speed of the study's learner on this machine, with one thread"
     return study.learns(study.learner).speed(data.train(study.seeds[0], min(study.sizes[-1], 1000)), steps)

@@ -7,7 +7,7 @@ __all__ = ['write_examples', 'check_examples', 'estimate_tuning', 'start_tuning'
            'tune']
 
 # %% ../nbs/13b_tuning_api.ipynb #cell-005
-import json, math, secrets, time
+import contextlib, json, math, secrets, time
 from pathlib import Path
 from filelock import FileLock
 from .core import InputError, append_row, atomic, file_sha256, fingerprint, progress, read_jsonl, write_jsonl
@@ -16,7 +16,7 @@ from .batches import _beside, _keep, _state
 from .server import _MALFORMED, _RETRIED, Server, prompt_size, retry_after
 from .tasks import load_task, prompts
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-010
+# %% ../nbs/13b_tuning_api.ipynb #cell-011
 def write_examples(pool, # pairs whose generated side shall be learned
                    task, # name or `Task`
                    path, # JSON lines
@@ -31,7 +31,7 @@ def write_examples(pool, # pairs whose generated side shall be learned
         if _state(path).get('sha256', sha256 := file_sha256(part)) != sha256: raise InputError(f'{path}: was uploaded with other examples. Write these to another file.')
     return len(asked)
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-014
+# %% ../nbs/13b_tuning_api.ipynb #cell-017
 def _messages(line): # bytes
     "The conversation in a line; raises `ValueError`, which says what is wrong and what to do"
     try: row = json.loads(line.decode())
@@ -46,7 +46,7 @@ def _messages(line): # bytes
     if messages[-1]['role'] != 'assistant': raise ValueError(f'ends with the {messages[-1]["role"]}: the assistant comes last, with the answer that the model shall learn')
     return messages
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-016
+# %% ../nbs/13b_tuning_api.ipynb #cell-019
 def check_examples(path, # JSON lines, one conversation a line
                    longest=16_385, # tokens that the model reads in training; gpt-3.5-turbo's, as of 2024
                    repeats=False, # whether an example may stand there twice
@@ -63,7 +63,7 @@ def check_examples(path, # JSON lines, one conversation a line
     if faults: raise InputError(f'{path}: ' + '\n'.join(faults[:5]) + (f'\nand {len(faults) - 5:,} more' if len(faults) > 5 else ''))
     return len(lines)
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-020
+# %% ../nbs/13b_tuning_api.ipynb #cell-025
 def estimate_tuning(path, # JSON lines, one conversation a line
                     n_epochs=3, # from 1
                     price=None, # dollars per million tokens of training
@@ -75,13 +75,13 @@ def estimate_tuning(path, # JSON lines, one conversation a line
     cost = lambda n: None if price is None else round(n*price/1e6, 4)
     return {'examples': len(rows), 'tokens': tokens, 'tokens_at_most': most, 'dollars': cost(tokens), 'dollars_at_most': cost(most)}
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-022
+# %% ../nbs/13b_tuning_api.ipynb #cell-029
 def _afford(path, n_epochs, price, budget):
     if budget is not None and price is None: raise InputError(f'a budget of {budget:,} dollars needs a price: dollars per million tokens of training, e.g. price=8.0.')
     cost = estimate_tuning(path, n_epochs, price)
     if budget is not None and cost['dollars_at_most'] > budget: raise InputError(f'{path}: {n_epochs} epochs cost about {cost["dollars"]:,} dollars, {cost["dollars_at_most"]:,} at most, and the budget is {budget:,}. Nothing was sent. Raise it, or take fewer pairs or epochs.')
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-024
+# %% ../nbs/13b_tuning_api.ipynb #cell-031
 def _uploaded(client, name):
     return next((f.id for f in client.files.list(purpose='fine-tune') if f.filename == name and f.status != 'error'), None)
 
@@ -92,10 +92,10 @@ def _started(client, state):
         ours = told.get('regurgitation') == state['name'] # a server may not know the filter
         if ours and (told.get('attempt') == state['attempt'] or job.status not in ('failed', 'cancelled')): return job.id
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-026
+# %% ../nbs/13b_tuning_api.ipynb #cell-033
 _FIRST_WAIT = 1.0 # seconds; doubled with each try, up to a minute
 
-def _patiently(server, ask, tries=8):
+def _patiently(server, ask, tries=8, bar=None):
     "What a request gives; raises `InputError` with what the server says"
     import openai
     for tried in range(1, tries + 1):
@@ -108,9 +108,16 @@ def _patiently(server, ask, tries=8):
             said = server.say(e) if isinstance(e, (openai.OpenAIError, ValueError)) else f'the reply has another shape than OpenAI has ({e}); does the address end in /v1?'
             if final or tried == tries: raise InputError(f'{server.host}: {said}{hint}.') from None
             told = retry_after(e.response.headers) if status else None
-            time.sleep(_FIRST_WAIT*min(60, 2**(tried - 1)) if told is None else min(600, told))
+            _wait(_FIRST_WAIT*min(60, 2**(tried - 1)) if told is None else min(600, told), bar)
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-028
+def _wait(seconds, bar=None):
+    "Sleep; a worker of a study hears of an interrupt through the study's bar, so it looks there every second"
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if bar is not None: bar.update(0)
+        time.sleep(min(1, left))
+
+# %% ../nbs/13b_tuning_api.ipynb #cell-035
 def _settings(model, n_epochs, batch_size, learning_rate_multiplier, seed, suffix):
     "What a job is asked for; raises `InputError`"
     for name, value, low in (('n_epochs', n_epochs, 1), ('batch_size', batch_size, 1), ('learning_rate_multiplier', learning_rate_multiplier, 0)):
@@ -119,7 +126,7 @@ def _settings(model, n_epochs, batch_size, learning_rate_multiplier, seed, suffi
     if suffix and len(suffix) > 64: raise InputError(f'suffix {suffix!r}: {len(suffix)} letters, at most 64 are taken.')
     return {'model': model, 'n_epochs': n_epochs, 'batch_size': batch_size, 'learning_rate_multiplier': learning_rate_multiplier, 'seed': seed, 'suffix': suffix}
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-029
+# %% ../nbs/13b_tuning_api.ipynb #cell-037
 def _same(path, asked):
     "What was done with the file, if it was done to the same end"
     state = _state(path)
@@ -129,7 +136,7 @@ def _same(path, asked):
         raise InputError(f'{path}: has a job with {k} {state.get(k)!r}, and {asked[k]!r} is asked for. Give the same one to go on with it, or write the examples to another file.')
     return state
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-030
+# %% ../nbs/13b_tuning_api.ipynb #cell-039
 def start_tuning(server: Server, # address, and the name of the variable with the key
                  path, # JSON lines, one conversation a line
                  model, # as the provider calls it; or a tuned model's id, to go on from there
@@ -149,7 +156,7 @@ def start_tuning(server: Server, # address, and the name of the variable with th
             with server.client('OpenAI') as client: _send(server, client, path, asked)
     return _state(path)['job']
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-031
+# %% ../nbs/13b_tuning_api.ipynb #cell-041
 def _send(server, client, path, asked):
     "Upload and start what was not yet uploaded and started"
     if not _state(path): _keep(path, **asked, name=fingerprint(asked), attempt=secrets.token_hex(8))
@@ -166,7 +173,7 @@ def _begin(client, state):
     return client.fine_tuning.jobs.create(model=state['model'], training_file=state['file'], method={'type': 'supervised', 'supervised': {'hyperparameters': how}},
                                           seed=state['seed'], metadata=told, **({'suffix': state['suffix']} if state['suffix'] else {})).id
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-040
+# %% ../nbs/13b_tuning_api.ipynb #cell-053
 _ENDED = ('succeeded', 'failed', 'cancelled')
 
 def _job(server, client, path):
@@ -181,36 +188,38 @@ def _note(server, path, job):
     if job.status not in _ENDED or job.status == 'succeeded' and not job.fine_tuned_model: return
     _keep(path, status=job.status, tuned=job.fine_tuned_model, tokens=job.trained_tokens, error=job.error and server.say(Exception(f'{job.error.message} ({job.error.code})')).strip())
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-041
-def _look(server, client, path, bar):
+# %% ../nbs/13b_tuning_api.ipynb #cell-055
+def _look(server, client, path, shown):
     "One look at a job: its new events; returns how it ended, or None"
     job, seen = client.fine_tuning.jobs.retrieve(_state(path)['job']), {e['id'] for e in whole_lines(_beside(path, 'events.jsonl'))}
     new = {e.id: e for e in client.fine_tuning.jobs.list_events(job.id, limit=100) if e.id not in seen} # the newest comes first
     for e in sorted(reversed(new.values()), key=lambda e: e.created_at):
         numbers = {k: v for k, v in (e.data or {}).items() if isinstance(v, (int, float)) and math.isfinite(v)}
         append_row(_beside(path, 'events.jsonl'), {'id': e.id, 'time': e.created_at, 'level': e.level, 'message': (said := server.say(Exception(e.message)).strip()), **numbers})
-        bar.total, bar.n = numbers.get('total_steps', bar.total), numbers.get('step', bar.n)
-        bar.set_postfix_str(said, refresh=False)
-    bar.refresh()
+        if shown is not None:
+            shown.total, shown.n = numbers.get('total_steps', shown.total), numbers.get('step', shown.n)
+            shown.set_postfix_str(said, refresh=False)
+    if shown is not None: shown.refresh()
     _note(server, path, job)
     return _state(path).get('status')
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-042
+# %% ../nbs/13b_tuning_api.ipynb #cell-057
 def follow_tuning(server: Server, # as for `start_tuning`
                   path, # a file whose job was started
                   every=30.0, # seconds between two looks
                   give_up=40, # so many failed looks in a row end the waiting, after half an hour or so
+                  bar=None, # the bar of a study, which is shown instead of one for this job
                  ) -> dict: # job, status ('succeeded' or 'cancelled'), tuned (the model's id), tokens (of all epochs), and what was asked for
     "Wait until a job has ended; may be stopped and called again; raises `InputError` with the provider's reason where the job failed"
     while _state(path).get('status') not in _ENDED:
-        with server.client('OpenAI') as client, progress(label=f'tuning {Path(path).name}', unit='step') as bar:
+        with server.client('OpenAI') as client, progress(label=f'tuning {Path(path).name}', unit='step') if bar is None else contextlib.nullcontext() as shown:
             _job(server, client, path)
-            while not _patiently(server, lambda: _look(server, client, path, bar), give_up): time.sleep(every)
+            while not _patiently(server, lambda: _look(server, client, path, shown), give_up, bar=bar): _wait(every, bar)
     state = _state(path)
     if state['status'] == 'failed': raise InputError(f'{path}: job {state["job"]} failed: {state["error"]}. Mend the cause, remove {_beside(path, "state")} and start again.')
     return state
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-046
+# %% ../nbs/13b_tuning_api.ipynb #cell-063
 def tuned_model(path, # a file whose job has succeeded
                ) -> str: # for load_generator('openai:' + it, ...), or for a job that goes on from there
     "Id of the tuned model; raises `InputError` where there is none"
@@ -219,7 +228,7 @@ def tuned_model(path, # a file whose job has succeeded
     if seen != 'succeeded': raise InputError(f'{path}: its job is {seen}. {remedy}.')
     return state['tuned']
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-050
+# %% ../nbs/13b_tuning_api.ipynb #cell-068
 def cancel_tuning(server: Server, # as for `start_tuning`
                   path, # a file whose job was started
                  ) -> str: # how the job ended: 'cancelled', or as it had before
@@ -232,17 +241,17 @@ def cancel_tuning(server: Server, # as for `start_tuning`
         _note(server, path, ended := _patiently(server, stop))
     return ended.status
 
-# %% ../nbs/13b_tuning_api.ipynb #cell-053
+# %% ../nbs/13b_tuning_api.ipynb #cell-071
 def tune(server: Server, # as for `start_tuning`
          pool, # pairs whose generated side shall be learned
          path, # JSON lines file for the examples; what is known of the job stands beside it
          model, # as the provider calls it, or the id of a tuned one
          task='translation', languages=('German', 'English'), shots=None, # as for `write_examples`
-         every=30.0, # seconds between two looks
+         every=30.0, bar=None, # as for `follow_tuning`
          **options, # n_epochs, batch_size, price, budget, ...: as for `start_tuning`
         ) -> str: # id of the tuned model
     "Tune a served model on a pool, or go on with it; raises `InputError` as the functions above do"
     write_examples(pool, task, path, languages, shots)
     start_tuning(server, path, model, **options)
-    follow_tuning(server, path, every)
+    follow_tuning(server, path, every, bar=bar)
     return tuned_model(path)

@@ -274,7 +274,7 @@ def test_two_clients_at_once_start_one_job(tmp_path, llama):
         assert ids == ['ftjob-1']*4 and made(server) == (1, 1)
 
 def test_a_job_that_was_started_unheard_can_be_followed_and_cancelled(tmp_path, llama, monkeypatch):
-    monkeypatch.setattr(tuning_api, '_patiently', lambda server, ask, tries=1, once=tuning_api._patiently: once(server, ask, 1))
+    monkeypatch.setattr(tuning_api, '_patiently', lambda server, ask, tries=1, bar=None, once=tuning_api._patiently: once(server, ask, 1))
     with serving(tmp_path/'server', llama, faults={f'POST {JOBS}': ['dropped', 'dropped']}) as server:
         here = Server(server.url)
         for name, mark, call, ended in (('x', '', follow_tuning, 'succeeded'), ('y', '!', cancel_tuning, 'cancelled')):
