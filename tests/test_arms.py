@@ -12,7 +12,7 @@ from regurgitation.core import InputError, Store, make_pool, read_rows
 from regurgitation.corpora import load_corpus, recorded
 from regurgitation.diversity import self_bleu
 from regurgitation.injection import _WORD, swap_words
-from regurgitation.mixture import mix, ordered, shares, twin
+from regurgitation.mixture import agreement_scores, mix, oracle_scores, ordered, shares, twin
 from regurgitation.scorers import scores_of
 from regurgitation.studies import Data, Study, baselines, plan, run_study
 from regurgitation.tasks import replace_targets
@@ -51,14 +51,30 @@ def test_every_prefix_of_a_mixture_holds_its_shares(n, weights):
     turns = shares(n, weights)
     for k, w in enumerate(weights): assert abs(turns.count(k) - n*w/sum(weights)) <= 1
 
-@pytest.mark.parametrize('name', ['bleu', 'detector', 'length', 'oracle'])
+@pytest.mark.parametrize('name', ['bleu', 'detector', 'length', 'agreement', 'oracle'])
 def test_no_score_but_the_oracles_sees_a_reference_of_its_pool(name):
     human, texts = load_corpus('bible', n=400, source='wyc', target='web', also='bbe'), recorded('bible', 'bbe')
     made = replace_targets(human, [texts[id] for id in human['id'][:]], 'bbe')
     pool, labelled, refs = human.select(range(250)), human.select(range(250, 400)), human['references'][:]
     turned = make_pool([{**r, 'target': refs[(i + 1) % 250][0], 'references': refs[(i + 1) % 250]} for i, r in enumerate(pool.to_list())])
-    seen, blind = (scores_of(name, made, p, labelled) for p in (pool, turned))
+    seen, blind = (scores_of(name, made, p, labelled, other=pool) for p in (pool, turned))
     assert (seen == blind) == (name != 'oracle') and len(set(seen.values())) > 5
+
+def test_an_order_by_agreement_chooses_among_more_than_it_takes():
+    data = Data(SMALL)
+    made = {name: replace_targets(data.all_sources, [recorded('bible', name)[id] for id in data.all_sources['id'][:]], name) for name in ('bbe', 'web')}
+    scores = scores_of('agreement', made['bbe'], data.splits['train'], other=made['web'])
+    chosen = training_set(data.train(0, 70), [made['bbe']], 40, ARMS['agreed'], 0, {k: v for k, v in scores.items() if k != data.train(0, 70)['id'][0]})
+    best = sorted((scores[id] for id in data.train(0, 70)['id'][1:]), reverse=True)[:40]
+    assert [scores[id] for id in chosen['id'][:]] == best and set(chosen['origin'][:]) == {'bbe'}
+    for wrong, message in (({'teacher': 'bbe', 'order': 'agreement'}, 'needs against'), ({'teacher': 'bbe', 'order': 'length', 'against': 'web'}, 'and no other'), ({**ARMS['agreed'], 'against': 'bbc'}, "no teacher 'bbc'")):
+        with pytest.raises(InputError, match=message): replace(SMALL, arms={'a': wrong})
+    with pytest.raises(InputError, match='size 700,'): Data(replace(SMALL, arms={'agreed': {**ARMS['agreed'], 'among': 700}}))
+
+def test_answers_agree_as_sets_of_words_and_the_oracle_of_answers_is_f1():
+    ours, theirs, right = (make_pool([{'id': f'q{i}', 'source': 'Who?', 'target': t} for i, t in enumerate(texts)]) for texts in (['the Rhine', 'in May 1815', 'no'], ['Rhine', 'May 1815', 'yes'], ['Rhine', '1815', 'no']))
+    assert agreement_scores(ours, theirs).round(1).tolist() == agreement_scores(theirs, ours).round(1).tolist() == [100, 80, 0]
+    assert oracle_scores(ours, right, 'qa').round(1).tolist() == [100, 50, 100] and agreement_scores(ours, theirs.select([0])).tolist() == [100, 0, 0]
 
 def test_a_twin_has_the_chosen_sources_with_human_targets():
     human = load_corpus('bible', n=30)
@@ -74,8 +90,8 @@ def test_a_mixture_whose_ids_collide_is_told():
 
 ARMS = {'real': {}, 'poor': {'teacher': 'bbe'}, 'third': {'teacher': 'bbe', 'real': 1/3}, 'wrong': {'swap': .2}, 'oracle': {'teacher': 'bbe', 'order': 'oracle'}, 'twin': {'teacher': 'bbe', 'order': '-oracle', 'twin': True},
         'more': {'teacher': 'bbe', 'plus': 30}, 'last': {'teacher': 'bbe', 'real': .5, 'curriculum': 'generated-first'}, 'narrow': {'learner': {'d_model': 16}, 'sizes': [40]},
-        'other': {'corpus': 'bible', 'sizes': [40]}}
-SMALL = Study('small', 'What?', ARMS, [0, 20, 40], [0], {'bbe': {'recorded': 'bbe'}}, corpus_options={'source': 'wyc', 'target': 'web', 'also': 'bbe'}, sources=100, labelled=20, checkpoint='last',
+        'other': {'corpus': 'bible', 'sizes': [40]}, 'agreed': {'teacher': 'bbe', 'order': 'agreement', 'against': 'web', 'among': 70, 'sizes': [40]}}
+SMALL = Study('small', 'What?', ARMS, [0, 20, 40], [0], {'bbe': {'recorded': 'bbe'}, 'web': {'recorded': 'web'}}, corpus_options={'source': 'wyc', 'target': 'web', 'also': 'bbe'}, sources=100, labelled=20, checkpoint='last',
               references={'bbe': {'target': 'bbe', 'also': 'web'}}, learner={'d_model': 32, 'vocab_size': 300, 'epochs': 1, 'precision': 'float32'}, test_pairs=30, dev_pairs=20)
 
 @pytest.fixture(scope='module')
@@ -86,9 +102,9 @@ def rows(tmp_path_factory):
 
 def test_arms_with_targets_that_were_written_elsewhere(rows):
     found, folder = rows
-    assert len(found) == len(ARMS)*2 - 2 + 1 + 3 + 1 and found['more', 0]['pairs_real'] == 30 and {arm for arm, _ in found} >= {'copy', 'untrained', 'teacher:bbe'}
+    assert len(found) == len(ARMS)*2 - 3 + 1 + 4 + 2 and found['more', 0]['pairs_real'] == 30 and {arm for arm, _ in found} >= {'copy', 'untrained', 'teacher:bbe'}
     count = lambda arm: (found[arm, 40]['pairs_real'], found[arm, 40]['pairs_generated'])
-    assert [count(a) for a in ARMS] == [(40, 0), (0, 40), (13, 27), (40, 0), (0, 40), (40, 0), (30, 40), (20, 20), (40, 0), (40, 0)]
+    assert [count(a) for a in ARMS] == [(40, 0), (0, 40), (13, 27), (40, 0), (0, 40), (40, 0), (30, 40), (20, 20), (40, 0), (40, 0), (0, 40)]
     assert not [j for phase in plan(SMALL, Data(SMALL), folder/'out') for j in phase]
 
 def test_an_arm_may_have_another_learner_and_another_corpus(rows):

@@ -93,6 +93,17 @@ def test_generate_writes_pairs_a_pool_and_a_row_of_scores(tmp_path):
     from regurgitation.generation import load_pool
     assert load_pool(pool)['target'][:] == [json.loads(line)['source'] for line in out.read_text().splitlines()]
 
+def test_two_files_are_compared_and_the_pairs_on_which_they_agree_are_kept(tmp_path):
+    answers = {'a': ['the Rhine', 'in 1815', 'no', 'Basel'], 'b': ['Rhine', '1815', 'yes', 'Basel']}
+    for name, texts in answers.items(): (tmp_path/f'{name}.jsonl').write_text(''.join(json.dumps({'id': f'q{i}', 'source': 'Who?', 'target': t}) + '\n' for i, t in enumerate(texts)))
+    done = call('score', tmp_path/'a.jsonl', '--by', 'agreement', '--against', tmp_path/'b.jsonl', '--out', tmp_path/'scored.jsonl')
+    assert done.returncode == 0, done.stderr
+    assert call('keep', tmp_path/'scored.jsonl', '--top', '50%', '--out', tmp_path/'kept.jsonl').returncode == 0
+    assert [r['id'] for r in read_rows(tmp_path/'kept.jsonl')] == ['q0', 'q3'] and [round(r['score']) for r in read_rows(tmp_path/'scored.jsonl')] == [100, 67, 0, 100]
+    for wrong, said in ((('--by', 'agreement'), 'name the file by --against'), (('--by', 'length', '--against', tmp_path/'b.jsonl'), '--against is for agreement alone')):
+        done = call('score', tmp_path/'a.jsonl', *wrong, '--out', tmp_path/'no.jsonl')
+        assert done.returncode == 2 and said in ' '.join(done.stderr.split())
+
 def test_what_does_not_come_out_counts_as_empty():
     from regurgitation.corpora import load_corpus
     from regurgitation.generation import quality

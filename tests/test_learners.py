@@ -23,7 +23,7 @@ def tiny(tmp_path_factory):
     PreTrainedTokenizerFast(tokenizer_object=tokeniser, **specials).save_pretrained(folder)
     return folder
 
-def study(tiny): return replace(SMALL, arms={'real': {}, 'poor': {'teacher': 'bbe'}}, sizes=[20], labelled=0, references={}, test_pairs=12, checkpoint='selected',
+def study(tiny): return replace(SMALL, arms={'real': {}, 'poor': {'teacher': 'bbe'}}, teachers={'bbe': {'recorded': 'bbe'}}, sizes=[20], labelled=0, references={}, test_pairs=12, checkpoint='selected',
                                 learner={'model': str(tiny), 'epochs': 1, 'tokens': 400, 'lr': 1e-3, 'precision': 'float32', 'max_tokens': 6, 'shots': 2})
 
 @pytest.fixture(scope='module')
