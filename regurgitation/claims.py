@@ -71,6 +71,17 @@ class Results:
         self.study = read_toml(self.folder/'study.toml') if (self.folder/'study.toml').exists() else {}
         self.known = {} # gaps and statistics, each computed once
 
+    @property
+    def anchor(self) -> str: # 'real' where there is one
+        "The arm that the others are compared with"
+        told = [k['a'] for c in load_claims()['claims'].values() for k in c.get('contrasts', []) if k['study'] == self.name]
+        return 'real' if 'real' in self.arms else (told or self.arms)[0]
+
+    @property
+    def metric(self) -> str:
+        "The metric of the study's task that verdicts rest on"
+        return 'bleu' if 'bleu' in self.rows[0]['metrics'] else 'f1'
+
     def sizes(self, *arms): # arms; all where none is named
         "Sizes that all the arms have, ascending"
         arms = arms or self.arms
@@ -159,12 +170,13 @@ def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
 
 # %% ../nbs/16_claims.ipynb #cell-063
 def gaps(folder, # of results, or `Results`
-         metric='bleu', # as for `run_statistics`
-         real='real', # the arm that the others are subtracted from
+         metric=None, # as for `run_statistics`; that of the task where none is given
+         real=None, # the arm that the others are subtracted from; `Results.anchor` where none is given
          level=0.95, samples=1000, # of the intervals
         ) -> pd.DataFrame: # arm, size, estimate, low, high, p, p_holm, seeds, items
     "Real minus each other arm at each size that both have"
     results = folder if isinstance(folder, Results) else Results(folder)
+    metric, real = metric or results.metric, real or results.anchor
     if real not in results.arms: raise InputError(f'{results.folder}: no arm {real!r} among {", ".join(results.arms)}. Name the arm to compare with.')
     found = [dict(arm=b, size=n, **vars(gap(results, real, b, n, metric, level, samples))) for b in results.arms if b != real for n in results.sizes(real, b)]
     table = pd.DataFrame(found, columns=['arm', 'size', 'estimate', 'low', 'high', 'p', 'seeds', 'items'])
@@ -191,7 +203,7 @@ def registered(results, # `Results`
     "The contrasts of this study, one arm against one arm; for an unregistered study all arms against real, with the claim 'exploratory'"
     register = register or load_claims()
     found = [dict(k, claim=id, b=b, b_size=n) for id, c in register['claims'].items() for k in c.get('contrasts', []) if k['study'] == results.name for b in k['b'] for n in k.get('b_sizes', [k['size']])]
-    return found or [dict(claim='exploratory', a='real', b=b, size='largest', b_size='largest', seeds=3, metric='bleu', margin=0.3, family='') for b in results.arms if b != 'real']
+    return found or [dict(claim='exploratory', a='real', b=b, size='largest', b_size='largest', seeds=3, metric=results.metric, margin=0.3, family='') for b in results.arms if b != 'real']
 
 # %% ../nbs/16_claims.ipynb #cell-077
 AREA = 'area under the curve'
@@ -288,7 +300,7 @@ def sentence(folder, # of results, or `Results`
     if claims: t = t[t.claim.isin(claims)].reset_index(drop=True)
     metric, rule = unit.get(t.metric[0], t.metric[0]), register['rule']
     if t.verdict[0] == 'too weak to tell':
-        anchor = 'real' if 'real' in results.arms else t.a[0]
+        anchor = results.anchor
         size = results.sizes(anchor)[-1]
         g = gap(results, anchor, rule['baseline'], size, t.metric[0], rule['level'], rule['samples'])
         say = f'with {size:,} pairs it is too weak to tell, since the model trained on {anchor.replace("real", "real data")} does not beat copying the source ({anchor} minus copy {g.estimate:.1f} {metric}, {interval_text(g.low, g.high)})'.replace('copy -', 'copy −')

@@ -49,12 +49,13 @@ def _scores(results, metric):
 
 # %% ../nbs/17_figures.ipynb #cell-025
 def learning_curves(folder, # of results, or `Results`
-                    metric='bleu', # a metric of the rows
+                    metric=None, # a metric of the rows; that of the task where none is given
                     caption=True, # say under the figure how it was made
                     arms=None, # which; all where none are given
                    ) -> Figure:
     "Score against training pairs for each arm, with the range of the seeds and the baselines"
     results = folder if isinstance(folder, Results) else Results(folder)
+    metric = metric or results.metric
     arms, data = arms or results.arms, _scores(results, metric)
     data = data[data.arm.isin(arms) & (data['size'] > 0)]
     with matplotlib.rc_context(LOOK):
@@ -80,7 +81,7 @@ def _baseline_lines(ax, results, metric):
         if r['role'] != 'baseline' or r['arm'] == 'untrained': continue
         score, teacher = r['metrics'][metric]['score'], r['arm'].startswith('teacher')
         ax.axhline(score, ls='--', lw=1, color='grey', zorder=1)
-        label = r['arm'].replace('teacher:', 'teacher ') if teacher else 'copying the source'
+        label = 'copying the source' if r['arm'] == 'copy' else r['arm'].replace('teacher:', 'teacher ')
         ax.annotate(label, (0.99 if teacher else 0.01, score), xycoords=('axes fraction', 'data'), xytext=(0, 2), textcoords='offset points',
                     ha='right' if teacher else 'left', fontsize=8, color='grey')
 
@@ -89,30 +90,32 @@ def curve_caption(results) -> str: # `Results`
     "How the learning curves were made"
     seeds = len({r['seed'] for r in results.rows if r['role'] == 'arm'})
     band = f'mean of {seeds} seeds, band from the lowest to the highest seed' if seeds > 1 else 'a single seed, so no band'
-    return (f'Each point is a model trained from fresh weights or from the size before, as study.toml says, and tested on the same items: {band}. '
+    trained = 'fine-tuned from the same weights or from the size before' if 'model' in results.study.get('learner', {}) else 'trained from fresh weights or from the size before'
+    return (f'Each point is a model {trained}, as study.toml says, and tested on the same items: {band}. '
             f'A larger set contains the smaller one. {_checkpoint(results)} Dashed: baselines.')
 
 def _checkpoint(results): return 'Scores are of the last checkpoint.' if results.study.get('checkpoint') == 'last' else 'Checkpoints were chosen on a human development set.'
 
 # %% ../nbs/17_figures.ipynb #cell-042
 def gap_figure(folder, # of results, or `Results`
-               metric='bleu', # a metric whose statistics were kept
+               metric=None, # a metric whose statistics were kept; that of the task where none is given
                caption=True, # say under the figure how it was made
               ) -> Figure:
     "Real minus every other arm at each size, with intervals"
     results = folder if isinstance(folder, Results) else Results(folder)
+    metric, a = metric or results.metric, results.anchor
     table, margin = gaps(results, metric), registered(results)[0]['margin']
     sizes, arms = sorted(set(table['size'])), list(dict.fromkeys(table['arm']))
     with matplotlib.rc_context(LOOK):
         figure, ax = _axes()
         ax.axhline(0, color=INK, lw=1)
-        if metric == 'bleu': ax.axhspan(-margin, margin, color='grey', alpha=0.18, lw=0)
+        if metric == results.metric: ax.axhspan(-margin, margin, color='grey', alpha=0.18, lw=0)
         for i, (arm, t) in enumerate(table.groupby('arm', sort=False)): _gap_points(ax, t, sizes, (i - (len(arms) - 1) / 2) * 0.7 / len(arms), i, arm_colours(results.arms)[arm])
         ax.set_xticks(range(len(sizes)), [f'{n:,}' for n in sizes])
         ax.grid(axis='x', visible=False)
-        ax.set(xlabel='training pairs', ylabel=f'{NAMES.get(metric, metric)} points, real minus arm', title='Above 0, human targets taught more')
+        ax.set(xlabel='training pairs', ylabel=f'{NAMES.get(metric, metric)} points, {a} minus arm', title=f'Above 0, {"human targets" if a == "real" else a} taught more')
         ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.18), ncol=3)
-        return _explain(figure, gap_caption(table, margin if metric == 'bleu' else None)) if caption else figure
+        return _explain(figure, gap_caption(table, margin if metric == results.metric else None)) if caption else figure
 
 # %% ../nbs/17_figures.ipynb #cell-044
 def _gap_points(ax, t, sizes, shift, i, colour):
@@ -178,16 +181,16 @@ def _table_row(results, arm, size, rows, metric):
     score, half = _score_interval(results, arm, size, metric)
     mean = lambda of, m: np.mean([r[of][m]['score'] for r in rows]) if all(m in r.get(of, {}) for r in rows) else np.nan
     row = {'arm': arm, 'pairs': size, 'seeds': len(rows), NAMES[metric]: score, '±': half, 'last': mean('last', metric)}
-    row |= {NAMES[m]: mean('metrics', m) for m in ('bleu', 'chrf', 'ter') if m != metric and m in rows[0]['metrics']}
+    row |= {NAMES[m]: mean('metrics', m) for m in ('bleu', 'chrf', 'ter', 'exact_match') if m != metric and m in rows[0]['metrics']}
     return row | {'real': rows[0].get('pairs_real', 0), 'generated': rows[0].get('pairs_generated', 0)}
 
 # %% ../nbs/17_figures.ipynb #cell-064
 def results_table(folder, # of results, or `Results`
-                  metric='bleu', # 'bleu' or 'chrf'
+                  metric=None, # one whose statistics were kept; that of the task where none is given
                  ) -> pd.DataFrame: # a row per arm and size; .attrs['signature'] says how the scores were computed
     "Scores of every arm and size, baselines first"
     results = folder if isinstance(folder, Results) else Results(folder)
-    groups, table = {}, []
+    groups, table, metric = {}, [], metric or results.metric
     for r in sorted(results.rows, key=lambda r: (r['role'] == 'arm', results.arms.index(r['arm']) if r['role'] == 'arm' else 0, r['size'])):
         groups.setdefault((r['arm'], r['size']), []).append(r)
     for (arm, size), rows in groups.items(): table.append(_table_row(results, arm, size, rows, metric))
@@ -276,7 +279,7 @@ def report(folder, # of results
     question, config = results.study.get('question', results.name), results.folder/'study.toml'
     parts = [f'<h1>{html.escape(question)}</h1><p class="answer">{html.escape(answer)}</p>',
         _figure_html(learning_curves(results, caption=False), 'curves', 'Learning curves', curve_caption(results)),
-        _figure_html(gap_figure(results, caption=False), 'gaps', 'Gaps, real minus each arm', gap_caption(table, margin)),
+        _figure_html(gap_figure(results, caption=False), 'gaps', f'Gaps, {results.anchor} minus each arm', gap_caption(table, margin)),
         '<h2>Verdicts</h2><p class="small">By the rule of the register of claims, at the largest size that all arms have; p is adjusted by Holm within the page.</p>',
         _table_html(claims.reset_index()[['claim', 'verdict', 'short', 'note', 'contrasts']], 'words'), _table_html(_judged_table(judged)),
         f'<h2>Failure signatures</h2>{_signs_html(results)}',

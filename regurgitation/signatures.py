@@ -16,10 +16,10 @@ def _pairs(results, arm, size): # real and generated, mean over the seeds
     return np.mean([[r.get('pairs_real', 0), r.get('pairs_generated', 0)] for r in rows], 0)
 
 def last_steps(results, # `Results`
-               metric='bleu', # whose statistics were kept
+               metric=None, # whose statistics were kept; that of the task where none is given
               ) -> dict: # arm -> size before, size, and the gain as a `Gap` of metrics
     "What the last doubling (or whatever the last step is) of the pairs brought each arm that has two sizes"
-    sizes = {arm: results.sizes(arm)[-2:] for arm in results.arms}
+    metric, sizes = metric or results.metric, {arm: results.sizes(arm)[-2:] for arm in results.arms}
     return {arm: (*last, effect(results, ((1, arm, last[1], metric), (-1, arm, last[0], metric)))) for arm, last in sizes.items() if len(last) == 2}
 
 def _signed(*numbers): return [f'{x:+.1f}'.replace('-', '−') for x in numbers]
@@ -28,7 +28,7 @@ def _stagnating(results):
     told = {'falls': [], 'stagnates': []}
     for arm, (before, size, gain) in last_steps(results).items():
         if _pairs(results, arm, size)[1] <= _pairs(results, arm, before)[1] or gain.low > 0: continue # nothing generated was added, or it helped
-        told['falls' if gain.high < 0 else 'stagnates'].append('{} from {:,} to {:,} pairs: {} BLEU ({} to {})'.format(arm, before, size, *_signed(gain.estimate, gain.low, gain.high)))
+        told['falls' if gain.high < 0 else 'stagnates'].append('{} from {:,} to {:,} pairs: {} {} ({} to {})'.format(arm, before, size, (numbers := _signed(gain.estimate, gain.low, gain.high))[0], {'bleu': 'BLEU'}.get(results.metric, 'F1'), *numbers[1:]))
     return [f'The curve {how} as generated pairs are added: {"; ".join(arms)}.' for how, arms in told.items() if arms]
 
 # %% ../nbs/16a_signatures.ipynb #cell-012

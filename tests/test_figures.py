@@ -1,7 +1,8 @@
 "The report: complete, self-contained, the same bytes from the same rows, and safe against text in names."
 import html, re, shutil
+from pathlib import Path
 import pytest
-from regurgitation.claims import sentence
+from regurgitation.claims import Results, sentence
 from regurgitation.core import InputError
 from regurgitation.figures import report, results_table
 from test_claims import ARMS, make, without
@@ -44,3 +45,8 @@ def test_unfinished_study_has_no_report(tmp_path):
     made = make(tmp_path/'r', ARMS, change=without(arm='half', size=2000, seed=2))
     with pytest.raises(InputError, match='goes on where it stopped'): report(made)
     assert not (made/'report.html').exists()
+
+def test_a_study_without_human_targets_is_compared_with_its_first_claim(tmp_path):
+    shutil.copytree(Path(__file__).parents[1]/'results'/'suites', tmp_path/'suites')
+    page = report(tmp_path/'suites').read_text()
+    assert 'gpt-4 minus each arm' in page and 'real minus' not in page and Results(tmp_path/'suites').anchor == 'gpt-4'
