@@ -7,7 +7,7 @@ __all__ = ['INK', 'COLOURS', 'LOOK', 'NAMES', 'STYLE', 'arm_colours', 'learning_
            'gap_caption', 'interval_figure', 'scatter_figure', 'results_table', 'save_figure', 'redo', 'report']
 
 # %% ../nbs/17_figures.ipynb #cell-004
-import html, io, re, textwrap
+import html, io, math, re, textwrap
 from importlib.resources import files
 from pathlib import Path
 import matplotlib, pandas as pd, seaborn as sns
@@ -34,7 +34,8 @@ def arm_colours(arms, # names, in the order of the study
     return {'real': INK, **{a: COLOURS[i % len(COLOURS)] for i, a in enumerate(others)}}
 
 # %% ../nbs/17_figures.ipynb #cell-015
-def _axes(width=5.6, height=3.9):
+def _axes(width=5.6, height=3.9, names=0): # of a legend below, three to a line: beyond two lines the figure grows, not the legend over the axes
+    height += 0.24*max(0, math.ceil(names/3) - 2)
     figure = Figure(figsize=(width, height), layout='constrained')
     return figure, figure.subplots()
 
@@ -59,7 +60,7 @@ def learning_curves(folder, # of results, or `Results`
     arms, data = arms or results.arms, _scores(results, metric)
     data = data[data.arm.isin(arms) & (data['size'] > 0)]
     with matplotlib.rc_context(LOOK):
-        figure, ax = _axes()
+        figure, ax = _axes(names=len(arms))
         sns.lineplot(data, x='size', y='score', hue='arm', style='arm', palette=arm_colours(arms), hue_order=arms, style_order=arms,
                      markers=True, dashes=False, errorbar=('pi', 100), ax=ax)
         _size_axis(ax, sorted(set(data['size'])))
@@ -107,7 +108,7 @@ def gap_figure(folder, # of results, or `Results`
     table, margin = gaps(results, metric), registered(results)[0]['margin']
     sizes, arms = sorted(set(table['size'])), list(dict.fromkeys(table['arm']))
     with matplotlib.rc_context(LOOK):
-        figure, ax = _axes()
+        figure, ax = _axes(names=len(arms))
         ax.axhline(0, color=INK, lw=1)
         if metric == results.metric: ax.axhspan(-margin, margin, color='grey', alpha=0.18, lw=0)
         for i, (arm, t) in enumerate(table.groupby('arm', sort=False)): _gap_points(ax, t, sizes, (i - (len(arms) - 1) / 2) * 0.7 / len(arms), i, arm_colours(results.arms)[arm])
