@@ -37,9 +37,9 @@ language_model() { # name, style of its prompts
   write "$@" wmt22-de-en all 1984 --shots-from newstest-de-en
 }
 
-suites() { # sources without a human translation, so there is no row of scores
-  local name="wmt23-de-en.7000.$1"
-  [ -f "results/pools/$name.jsonl.gz" ] || regurgitation generate --generator "causal:$1" --style "$2" --corpus wmt23-de-en --split suites --n 7000 --shots-from newstest-de-en \
+suites() { # model, style, sources; they have no human translation, so there is no row of scores
+  local name="wmt23-de-en.$3.$1"
+  [ -f "results/pools/$name.jsonl.gz" ] || regurgitation generate --generator "causal:$1" --style "$2" --corpus wmt23-de-en --split suites --n "$3" --shots-from newstest-de-en \
     --precision bfloat16 --scores $keep --out "runs/pools/$name.jsonl" --pool "results/pools/$name.jsonl.gz"
 }
 
@@ -49,7 +49,7 @@ for what in "${@:-recorded gemma smollm2}"; do for one in $what; do case $one in
     for system in GPT-4 ChatGPT text-davinci-003 MS-Translator wmt-best; do score wmt22-en-de all $system; done
     for system in GPT4-5shot ONLINE-W ONLINE-B NLLB_Greedy AIRC; do score wmt23-de-en test $system; done
     for system in BERT "Logistic Regression Baseline"; do score squad test "$system" --task qa; done ;;
-  gemma) language_model gemma-3-270m completion; suites gemma-3-270m completion ;;
+  gemma) language_model gemma-3-270m completion; suites gemma-3-270m completion 7000; suites gemma-3-270m completion 19305 ;;
   smollm2) language_model smollm2-135m-instruct chat; compare_styles smollm2-135m-instruct ;;
   *) echo "unknown: $one (expected recorded, gemma, smollm2)" >&2; exit 2 ;;
 esac; done; done
