@@ -386,7 +386,6 @@ def _prepare(study, store, out):
 # %% ../nbs/14_studies.ipynb #cell-126
 def speed(study, # Study
           data, # its Data
-          steps=3, # batches to time
          ) -> float: # pairs a second of one worker; None where it is trained elsewhere
     "Measured training speed of the study's learner on this machine, with one thread"
-    return study.learns(study.learner).speed(data.train(study.seeds[0], min(study.sizes[-1], 1000)), steps)
+    return study.learns(study.learner).speed(data.train(study.seeds[0], min(study.sizes[-1], 1000)))
