@@ -288,10 +288,9 @@ def _labelled(path):
     return made, human
 
 def _texts(path):
-    "Ids and targets of a file"
-    from datasets import Dataset
+    "The targets of a file by id"
     from regurgitation.files import stream_pairs
-    return Dataset.from_list([{'id': r['id'], 'target': r['target']} for r in stream_pairs(path)])
+    return {r['id']: r['target'] for r in stream_pairs(path)}
 
 def _scorer(by, labelled, proxy, against=None):
     "A scorer by its name, ready to score, and what determines it"

@@ -49,10 +49,10 @@ def twin(pool, # generated pairs in some order
 
 # %% ../nbs/12_mixture.ipynb #cell-013-b
 def agreement_scores(pool, # N generated pairs
-                     other, # pairs that another generator wrote for the same sources
+                     other, # pairs that another generator wrote for the same sources, or its targets by id
                     ) -> np.ndarray: # (N,), 0 to 100; 0 where the other wrote nothing
     "How much each target agrees with another generator's; sees the two targets alone"
-    texts = dict(zip(other['id'][:], other['target'][:]))
+    texts = other if isinstance(other, dict) else dict(zip(other['id'][:], other['target'][:]))
     return 100*statistics('f1', pool['target'][:], [texts.get(id, '') for id in pool['id'][:]])[:, 0]
 
 # %% ../nbs/12_mixture.ipynb #cell-015
