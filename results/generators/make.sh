@@ -49,7 +49,10 @@ for what in "${@:-recorded gemma smollm2}"; do for one in $what; do case $one in
     for system in GPT-4 ChatGPT text-davinci-003 MS-Translator wmt-best; do score wmt22-en-de all $system; done
     for system in GPT4-5shot ONLINE-W ONLINE-B NLLB_Greedy AIRC; do score wmt23-de-en test $system; done
     for system in BERT "Logistic Regression Baseline"; do score squad test "$system" --task qa; done ;;
-  gemma) language_model gemma-3-270m completion; suites gemma-3-270m completion 7000; suites gemma-3-270m completion 19305 ;;
+  gemma)
+    language_model gemma-3-270m completion
+    write gemma-3-270m completion wmt23-de-en test 549 --shots-from newstest-de-en --precision bfloat16 --max-tokens 256 # paragraphs
+    suites gemma-3-270m completion 7000; suites gemma-3-270m completion 19305 ;;
   smollm2) language_model smollm2-135m-instruct chat; compare_styles smollm2-135m-instruct ;;
   *) echo "unknown: $one (expected recorded, gemma, smollm2)" >&2; exit 2 ;;
 esac; done; done
