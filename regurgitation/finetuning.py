@@ -209,6 +209,18 @@ def _save(folder, run):
     (part/'manifest.json').write_text(json.dumps({**run.told, 'files': {p.name: file_sha256(p) for p in sorted(part.iterdir())}}, indent=1))
     os.replace(part, folder)
 
+def _save_last(folder, run):
+    "The weights after the last epoch; where it was also the best, the same files, since a study keeps many gigabytes"
+    dev = [e['dev_bits_per_byte'] for e in run.history]
+    if None in dev or dev.index(min(dev)) < len(dev) - 1: return _save(folder/'last', run)
+    if not run.accelerator.is_main_process: return
+    shutil.rmtree(folder/'last', ignore_errors=True)
+    shutil.copytree(folder/'best', folder/'last', copy_function=_linked)
+
+def _linked(file, copy):
+    try: os.link(file, copy)
+    except OSError: shutil.copy2(file, copy) # a file system without links
+
 # %% ../nbs/13_finetuning.ipynb #cell-047
 class Run:
     "Weights, optimiser and position of a fine-tuning run, and their checkpoint"
@@ -235,6 +247,18 @@ class Run:
             self.optimiser.state[w] = {k: spread(tensors[f'moment.{k}.{n}'], w) for k in ('step', 'exp_avg', 'exp_avg_sq')}
         for k, v in position.items(): setattr(self, k, v)
 
+# %% ../nbs/13_finetuning.ipynb #x2
+def _ready(model, pool, tuning, seed=0, init=None, dev=None, revision=None, asked={}) -> Run: # as for `finetune`
+    "A run before its first step"
+    logging.disable_progress_bar() # a line for each model of a study
+    lm, adapted, tokeniser = _start(model, revision, tuning, seed, init)
+    longest = getattr(lm.config.get_text_config(), 'max_position_embeddings', None)
+    data, held = (None if part is None else Examples(tokeniser, part, longest=longest, **asked) for part in (pool, dev))
+    _check_loss(model, lm, data.batch([0]))
+    told = {'model': str(model), 'revision': revision, 'base': _weights_sha256(get_model(model, revision)), 'init': init and _manifest(init)['files'], 'tuning': asdict(tuning), 'seed': seed,
+            'pool': pool_fingerprint(pool), 'dev': dev and pool_fingerprint(dev), 'asked': {**asked, 'task': load_task(asked.get('task', 'translation')).name, 'shots': [] if asked.get('shots') is None else asked['shots']['id'][:]}}
+    return Run(lm=lm, adapted=adapted, tokeniser=tokeniser, tuning=tuning, seed=seed, told=json.loads(json.dumps(told)), data=data, held=held, accelerator=Accelerator())
+
 # %% ../nbs/13_finetuning.ipynb #cell-049
 def finetune(model, # of the register, of the hub, or a folder: see `get_model`
              pool, # training pairs
@@ -251,25 +275,18 @@ def finetune(model, # of the register, of the hub, or a folder: see `get_model`
     "Fine-tune a language model, or go on where a stopped call was; every process of an `accelerate launch` calls it alike. Raises `InputError` for pairs that cannot be learned from"
     folder, tuning = Path(folder), tuning or Tuning()
     if (folder/'history.json').exists(): return _finished(folder)
-    logging.disable_progress_bar() # a line for each model of a study
-    lm, adapted, tokeniser = _start(model, revision, tuning, seed, init)
-    longest = getattr(lm.config.get_text_config(), 'max_position_embeddings', None)
-    data, held = (None if part is None else Examples(tokeniser, part, longest=longest, **asked) for part in (pool, dev))
-    _check_loss(model, lm, data.batch([0]))
-    told = {'model': str(model), 'revision': revision, 'base': _weights_sha256(get_model(model, revision)), 'init': init and _manifest(init)['files'], 'tuning': asdict(tuning), 'seed': seed,
-            'pool': pool_fingerprint(pool), 'dev': dev and pool_fingerprint(dev), 'asked': {**asked, 'task': load_task(asked.get('task', 'translation')).name, 'shots': [] if asked.get('shots') is None else asked['shots']['id'][:]}}
-    run = Run(lm=lm, adapted=adapted, tokeniser=tokeniser, tuning=tuning, seed=seed, told=json.loads(json.dumps(told)), data=data, held=held, accelerator=Accelerator())
+    run = _ready(model, pool, tuning, seed, init, dev, revision, asked)
     if (checkpoint := folder/'checkpoint.safetensors').exists(): run.load(checkpoint)
     while run.epoch < tuning.epochs:
         _epoch(run, checkpoint, every, bar)
         if _record(run): _save(folder/'best', run)
         run.save(checkpoint)
-    _save(folder/'last', run)
+    _save_last(folder, run)
     if run.accelerator.is_main_process:
         with atomic(folder/'history.json') as part: part.write_text(json.dumps(run.history))
         _finished(folder)
     run.accelerator.wait_for_everyone()
-    del lm.forward # it holds the model that it belongs to, and the next step of a study wants the memory
+    del run.lm.forward # it holds the model that it belongs to, and the next step of a study wants the memory
     return run.history
 
 # %% ../nbs/13_finetuning.ipynb #cell-051

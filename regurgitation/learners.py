@@ -113,12 +113,10 @@ class Tuned:
         return self._answers(CausalLM(self.model, precision=self.config()['tuning']['precision']), pool, shots=choose_shots(dev, self.shots, self.task) if name == 'few-shot' else None, store=store)
 
     def speed(self, pool, steps=2) -> float:
-        from transformers import AutoModelForCausalLM, AutoTokenizer
-        from regurgitation.finetuning import Examples, answer_loss
-        from regurgitation.models import get_model
-        model, tokeniser = (kind.from_pretrained(get_model(self.model)) for kind in (AutoModelForCausalLM, AutoTokenizer))
-        data = Examples(tokeniser, pool, self.task, languages=self.languages)
-        return _rate(data.batches(self.tuning.tokens, 'speed')[:steps + 1], lambda group: answer_loss(model, data.batch(group)).backward())
+        from regurgitation.finetuning import _ready, _step
+        run = _ready(self.model, pool, self.tuning, asked=dict(task=self.task, languages=self.languages))
+        try: return _rate(run.data.batches(self.tuning.tokens, 'speed')[:steps + 1], lambda group: _step(run, group, self.tuning.lr))
+        finally: del run.lm.forward # else the model would stay in memory
 
 # %% ../nbs/13c_learners.ipynb #cell-014
 class _Asked:

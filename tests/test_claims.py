@@ -122,7 +122,7 @@ def test_holm_properties(p):
 
 def test_register():
     register = load_claims()
-    assert list(register['claims']) == [f'C{i}' for i in range(1, 12)] + ['M1', 'M2', 'M3', 'M4', 'M5'] and 'open' in register['claims']['C11']
+    assert list(register['claims']) == [f'C{i}' for i in range(1, 12)] + ['M1', 'M2', 'M3', 'M4', 'M5', 'M6'] and 'open' in register['claims']['C11']
     for c in register['claims'].values():
         assert c['text'] and ('open' in c or c['contrasts'])
         for k in c.get('contrasts', []): assert k['family'] in register['families'] and k['seeds'] >= 1 and k['margin'] > 0 and (k['a'] not in k['b'] or k['size'] not in k['b_sizes'])
