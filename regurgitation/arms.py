@@ -104,9 +104,13 @@ def _asking(name, where): # names of options
 def texts_of(teacher, # the table of a teacher that is read
              pool, # human pairs whose sources it was given
             ) -> Dataset: # the pairs for which it wrote something, flagged ones too
-    "What a teacher wrote for the sources of a pool"
-    keep = FLAGS[1:]
-    return load_pool(teacher['pool'], pool, keep) if 'pool' in teacher else Recorded(teacher['recorded'], keep=keep).generate(pool)
+    "What a teacher wrote for the sources of a pool; raises `InputError` where its file is of other sources"
+    if 'recorded' in teacher: return Recorded(teacher['recorded'], keep=FLAGS[1:]).generate(pool)
+    made, sources = load_pool(teacher['pool'], keep=FLAGS[1:]), dict(zip(pool['id'][:], pool['source'][:]))
+    mine = [i for i, id in enumerate(made['id'][:]) if id in sources] # it may have been written for more than one split
+    strange = next((id for id, text in zip(made['id'][:], made['source'][:]) if sources.get(id, text) != text), None)
+    if strange or not mine: raise InputError(f'{teacher["pool"]}: {f"its source of {strange!r} is another one" if strange else "it has none of the sources"} in this study. Name a pool that was written for the same corpus.')
+    return made.select(mine)
 
 def reading_config(teacher, pool) -> dict: # JSON value
     "What determines the texts of a teacher that is read"

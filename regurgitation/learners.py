@@ -68,6 +68,8 @@ def _rate(groups, step):
     return float(np.median(rates[1:] or rates))
 
 # %% ../nbs/13c_learners.ipynb #cell-011
+def _unusual(task): return {} if task == 'translation' else {'task': task}
+
 @dataclass(frozen=True)
 class Tuned:
     "A causal language model that is fine-tuned ([finetuning](13_finetuning.ipynb))"
@@ -86,7 +88,7 @@ class Tuned:
 
     def config(self) -> dict: # as `Scratch.config`
         told = {**asdict(self.tuning), 'precision': fast_precision() if self.tuning.precision == 'auto' else self.tuning.precision}
-        return {'model': self.model, 'weights': list(weights_sha256(self.model)), 'tuning': told, 'languages': list(self.languages), 'max_tokens': self.max_tokens, 'version': VERSIONS['tuning']}
+        return {'model': self.model, 'weights': list(weights_sha256(self.model)), 'tuning': told, 'languages': list(self.languages), 'max_tokens': self.max_tokens, 'version': VERSIONS['tuning'], **_unusual(self.task)}
 
     def train(self, pool, dev, folder, seed, init=None, bar=None): # as `finetune`
         from regurgitation.finetuning import finetune
@@ -185,7 +187,7 @@ class Served(_Asked):
 
     def config(self) -> dict: # as `Scratch.config`
         how = {k: getattr(self, k) for k in ('model', 'n_epochs', 'batch_size', 'learning_rate_multiplier', 'max_tokens')}
-        return {**how, 'server': self.server.host, 'languages': list(self.languages), 'version': VERSIONS['tuning']}
+        return {**how, 'server': self.server.host, 'languages': list(self.languages), 'version': VERSIONS['tuning'], **_unusual(self.task)}
 
     def train(self, pool, dev, folder, seed, init=None, bar=None) -> list: # history; as `tune`
         from regurgitation.tuning_api import follow_tuning, tune

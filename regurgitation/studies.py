@@ -201,7 +201,8 @@ def student_folder(study, data, arm, size, seed, store, bar=None):
     before = max((s for s in study.sizes if s < size), default=None) if study.continued else None
     init = student_folder(study, data, arm, before, seed, store, bar)[0]/'last' if before else None
     for part in curriculum_parts(pool, spec.get('curriculum')):
-        config = {'pool': pool_fingerprint(part), 'dev': data.names['dev'], 'seed': seed, 'init': init and init.parent.name, **learner.config()}
+        how = {k: v for k, v in learner.config().items() if k != 'max_tokens'} # how long an answer may be changes no training
+        config = {'pool': pool_fingerprint(part), 'dev': data.names['dev'], 'seed': seed, 'init': init and init.parent.name, **how}
         folder = store.get('training', config, lambda folder: learner.train(part, data.splits['dev'], folder, seed, init, bar))
         init = folder/'last'
     return folder, pool
@@ -318,7 +319,8 @@ def job_key(study, data, kind, arm, size, seed) -> str:
     if kind == 'scorer': return fingerprint({'evidence': scores_config(study, data, arm)})
     teacher = teacher_config(study, data, arm[8:]) if arm.startswith('teacher:') else None
     learner = study.learns(study.learner)
-    return fingerprint({**{name: data.names[name] for name in study.references}, 'baseline': arm.split(':')[0], 'teacher': teacher, 'test': data.names['test'], 'learner': learner.told(study.learner) if arm in learner.baselines else None,
+    asked = {'asked': learner.config(), 'dev': data.names['dev']} if arm in ('zero-shot', 'few-shot') else {} # the shots are of the development set
+    return fingerprint({**{name: data.names[name] for name in study.references}, **asked, 'baseline': arm.split(':')[0], 'teacher': teacher, 'test': data.names['test'], 'learner': learner.told(study.learner) if arm in learner.baselines else None,
                         'versions': [VERSIONS[k] for k in STEPS]})
 
 # %% ../nbs/14_studies.ipynb #cell-102
