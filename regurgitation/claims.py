@@ -183,20 +183,25 @@ def gaps(folder, # of results, or `Results`
     table.insert(6, 'p_holm', table.groupby('size')['p'].transform(holm))
     return table
 
-# %% ../nbs/16_claims.ipynb #cell-067
+# %% ../nbs/16_claims.ipynb #cell-068
+def _whose(arm): return 'real data' if arm == 'real' else arm
+
+# %% ../nbs/16_claims.ipynb #cell-069
 def judge(estimate, low, high, p_holm, # of the contrast, in points of the metric
           margin, # in the same points
-          beats_baseline=True, # does the real arm beat copying the source?
+          beats_baseline=True, # does the model trained on the anchor's data beat copying the source?
           alpha=0.05, # risk of the family
+          anchor='real', # the arm that must beat copying
          ): # (verdict, note)
     "The verdict on one contrast"
-    if not beats_baseline: return 'too weak to tell', 'real data does not beat copying the source'
+    if not beats_baseline: return 'too weak to tell', f'the model trained on {_whose(anchor)} does not beat copying the source'
     sure = p_holm < alpha
     if sure and abs(estimate) >= margin: return ('supported' if estimate > 0 else 'contradicted'), ''
     if -margin <= low and high <= margin: return 'undecided', 'no difference of practical size'
-    return 'undecided', f'the sign is sure, the size is below the margin of {margin:g}' if sure else 'the sign cannot be told'
+    if sure: return 'undecided', f'the sign is sure, the size is below the margin of {margin:g}'
+    return 'undecided', 'the sign is not sure after correction' if low > 0 or high < 0 else 'the sign cannot be told'
 
-# %% ../nbs/16_claims.ipynb #cell-073
+# %% ../nbs/16_claims.ipynb #cell-075
 def registered(results, # `Results`
                register=None, # `load_claims()`
               ) -> list: # dicts: claim, a, b (one arm), size, b_size, seeds, metric, margin, family
@@ -205,7 +210,7 @@ def registered(results, # `Results`
     found = [dict(k, claim=id, b=b, b_size=n) for id, c in register['claims'].items() for k in c.get('contrasts', []) if k['study'] == results.name for b in k['b'] for n in k.get('b_sizes', [k['size']])]
     return found or [dict(claim='exploratory', a='real', b=b, size='largest', b_size='largest', seeds=3, metric=results.metric, margin=0.3, family='') for b in results.arms if b != 'real']
 
-# %% ../nbs/16_claims.ipynb #cell-077
+# %% ../nbs/16_claims.ipynb #cell-079
 AREA = 'area under the curve'
 
 def _sizes(results, contrasts):
@@ -219,10 +224,10 @@ def _sizes(results, contrasts):
     if not sizes: raise InputError(f'{results.folder}: no size that all of {", ".join(arms)} have. Run the study to its end, it goes on where it stopped.')
     return sizes
 
-# %% ../nbs/16_claims.ipynb #cell-078
+# %% ../nbs/16_claims.ipynb #cell-080
 def contrasts(folder, # of results, or `Results`
               register=None, # `load_claims()`
-             ) -> pd.DataFrame: # claim, a, b, size, b_size, over (that size, or the area up to it), estimate, low, high, p, p_holm, seeds, items, margin, verdict, note
+             ) -> pd.DataFrame: # claim, a, b, size, b_size, over (that size, or the area up to it), estimate, low, high, p, p_holm, tests (that Holm corrects for), seeds, items, metric, margin, verdict, note
     "Every registered contrast of a study with its gap and verdict; Holm within each family"
     results, register = folder if isinstance(folder, Results) else Results(folder), register or load_claims()
     planned, rule = registered(results, register), register['rule']
@@ -234,17 +239,17 @@ def contrasts(folder, # of results, or `Results`
     anchor = 'real' if 'real' in results.arms else planned[0]['a']
     beats = {m: gap(results, anchor, rule['baseline'], results.sizes(anchor)[-1], m, *how).low > 0 for m in {c['metric'] for c in planned}}
     table = pd.DataFrame(found)
-    table['p_holm'] = table.groupby('family')['p'].transform(holm)
-    table[['verdict', 'note']] = [_judged(c, beats[c['metric']], rule['alpha']) for c in table.to_dict('records')]
-    return table[['claim', 'a', 'b', 'size', 'b_size', 'over', 'estimate', 'low', 'high', 'p', 'p_holm', 'seeds', 'items', 'metric', 'margin', 'verdict', 'note']]
+    table['p_holm'], table['tests'] = (table.groupby('family')['p'].transform(f) for f in (holm, 'size'))
+    table[['verdict', 'note']] = [_judged(c, beats[c['metric']], rule['alpha'], anchor) for c in table.to_dict('records')]
+    return table[['claim', 'a', 'b', 'size', 'b_size', 'over', 'estimate', 'low', 'high', 'p', 'p_holm', 'tests', 'seeds', 'items', 'metric', 'margin', 'verdict', 'note']]
 
-# %% ../nbs/16_claims.ipynb #cell-080
-def _judged(c, beats, alpha):
-    verdict, note = judge(c['estimate'], c['low'], c['high'], c['p_holm'], c['margin'], beats, alpha)
+# %% ../nbs/16_claims.ipynb #cell-082
+def _judged(c, beats, alpha, anchor):
+    verdict, note = judge(c['estimate'], c['low'], c['high'], c['p_holm'], c['margin'], beats, alpha, anchor)
     if beats and c['seeds'] < c['seeds_needed']: return 'undecided', f'{c["seeds"]} seed{"s" * (c["seeds"] > 1)}, a verdict needs {c["seeds_needed"]}'
     return verdict, note
 
-# %% ../nbs/16_claims.ipynb #cell-084
+# %% ../nbs/16_claims.ipynb #cell-086
 def _together(verdicts):
     kinds = set(verdicts)
     if 'too weak to tell' in kinds: return 'too weak to tell', ''
@@ -253,7 +258,7 @@ def _together(verdicts):
     if 'contradicted' in kinds: return 'contradicted', 'by at least one contrast, supported by none'
     return 'undecided', f'{verdicts.count("supported")} of {len(verdicts)} contrasts supported'
 
-# %% ../nbs/16_claims.ipynb #cell-087
+# %% ../nbs/16_claims.ipynb #cell-089
 def _with_size(b, b_size, size): return b if b_size == size else f'{b} with {b_size:,} pairs'
 
 def verdicts(folder, # of results, or `Results`
@@ -267,27 +272,36 @@ def verdicts(folder, # of results, or `Results`
                             note=note or '; '.join(dict.fromkeys(n for n in t.note if n)), contrasts=', '.join(f'{a} > {_with_size(*b)}' for a, *b in zip(t.a, t.b, t.b_size, t['size'])))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('claim')
 
-# %% ../nbs/16_claims.ipynb #cell-095
+# %% ../nbs/16_claims.ipynb #cell-097
 def interval_text(low, high, sign=1): # ends of an interval of a gap, and the gap's sign
     "The interval of a difference in the direction of its sign, as text"
     low, high = (low, high) if sign >= 0 else (-high, -low)
     return f'95 % interval {low:.1f} to {high:.1f}'.replace('-', '−')
 
-# %% ../nbs/16_claims.ipynb #cell-099
+# %% ../nbs/16_claims.ipynb #cell-101
 def _clause(t, sure=True):
     "Arms with their gaps: how far above or below where the sign is sure, else the difference with its own sign"
     by = [f'{b} (by {abs(e):.1f}, {interval_text(l, h, e)})' if sure else f'{b} ({a} minus it {e:+.1f}, {interval_text(l, h)})'.replace('it -', 'it −')
           for a, b, e, l, h in zip(t.a, map(_with_size, t.b, t.b_size, t['size']), t.estimate, t.low, t.high)]
     return ', '.join(by[:-1]) + (' and ' if by[1:] else '') + by[-1]
 
-# %% ../nbs/16_claims.ipynb #cell-103
+# %% ../nbs/16_claims.ipynb #cell-105
+def _unsure(t): # contrasts of one family
+    "Why a difference that its own interval shows does not count"
+    p = [f'{x:.2g}' for x in t.p_holm]
+    return f', which is not sure after correction for {t.tests.iloc[0]} contrasts (Holm\'s p = {" and ".join(dict.fromkeys(p))})'
+
+# %% ../nbs/16_claims.ipynb #cell-106
 def _told(t, metric, alpha):
     "The contrasts of one arm at one size in words"
     a, size, sure = t.a.iloc[0], t['size'].iloc[0], t.p_holm < alpha
-    who, lead = 'real data' if a == 'real' else a, f'over sizes up to {size:,} pairs' if t.over.iloc[0] == 'area' else f'with {size:,} pairs' if size else 'with its human pairs alone'
-    parts = [(t[sure & (t.estimate > 0)], f'{who} gives a higher {metric} than '), (t[sure & (t.estimate < 0)], f'{who} gives a lower {metric} than '),
-             (t[~sure], ('' if a == 'real' else f'for {a} ') + 'no sign can be told against ')]
-    said = f'{lead} ' + '; '.join(words + _clause(x, 'no sign' not in words) for x, words in parts if len(x))
+    above, below = t.estimate > 0, t.estimate < 0
+    apart = ~sure & ((t.low > 0) | (t.high < 0)) # by its own interval, not after correction
+    who, lead = _whose(a), f'over sizes up to {size:,} pairs' if t.over.iloc[0] == 'area' else f'with {size:,} pairs' if size else 'with its human pairs alone'
+    parts = [(t[sure & above], f'{who} gives a higher {metric} than '), (t[sure & below], f'{who} gives a lower {metric} than '),
+             (t[apart & above], f'{who} seems to give a higher {metric} than '), (t[apart & below], f'{who} seems to give a lower {metric} than '),
+             (t[~sure & ~apart], ('' if a == 'real' else f'for {a} ') + 'no sign can be told against ')]
+    said = f'{lead} ' + '; '.join(words + _clause(x, 'no sign' not in words) + _unsure(x)*('seems' in words) for x, words in parts if len(x))
     return said[0].upper() + said[1:]
 
 def sentence(folder, # of results, or `Results`
@@ -303,11 +317,11 @@ def sentence(folder, # of results, or `Results`
         anchor = results.anchor
         size = results.sizes(anchor)[-1]
         g = gap(results, anchor, rule['baseline'], size, t.metric[0], rule['level'], rule['samples'])
-        say = f'with {size:,} pairs it is too weak to tell, since the model trained on {anchor.replace("real", "real data")} does not beat copying the source ({anchor} minus copy {g.estimate:.1f} {metric}, {interval_text(g.low, g.high)})'.replace('copy -', 'copy −')
+        say = f'with {size:,} pairs it is too weak to tell, since the model trained on {_whose(anchor)} does not beat copying the source ({anchor} minus copy {g.estimate:.1f} {metric}, {interval_text(g.low, g.high)})'.replace('copy -', 'copy −')
     else: say = '. '.join(_told(part, metric, rule['alpha']) for _, part in t.groupby(['a', 'size', 'over'], sort=False))
     return _framed(say, results, t, register)
 
-# %% ../nbs/16_claims.ipynb #cell-105
+# %% ../nbs/16_claims.ipynb #cell-110
 def _framed(say, results, t, register):
     families = {c['family'] for c in registered(results, register)} & set(register['families'])
     meaning = register['families'][min(families)]['definition'] if families else 'a lower score on the same test items than the same model trained on as many real pairs'

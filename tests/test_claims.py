@@ -80,8 +80,25 @@ def test_margin_and_order_of_the_rule():
     assert judge(0.2, 0.1, 0.29, 1e-4, 0.3) == ('undecided', 'no difference of practical size')
     assert judge(0.25, 0.1, 0.4, 1e-4, 0.3)[1].startswith('the sign is sure')
     assert judge(9, 8, 10, 1e-9, 0.3, beats_baseline=False)[0] == 'too weak to tell'
+    assert [judge(9, 8, 10, 1e-9, 0.3, False, anchor=a)[1] for a in ('real', 'real-8')] == [f'the model trained on {x} does not beat copying the source' for x in ('real data', 'real-8')]
     assert judge(0.3, 0.1, 0.5, 0.049, 0.3)[0] == 'supported' and judge(-0.3, -0.5, -0.1, 0.049, 0.3)[0] == 'contradicted'
-    assert judge(0.3, -0.01, 0.61, 0.05, 0.3)[0] == 'undecided'
+    assert judge(0.3, -0.01, 0.61, 0.05, 0.3) == ('undecided', 'the sign cannot be told')
+    assert judge(1.8, 0.6, 3.0, 0.06, 0.3) == judge(-1.8, -3.0, -0.6, 0.06, 0.3) == ('undecided', 'the sign is not sure after correction')
+
+@pytest.mark.parametrize('a, b, word', [('real', 'greedy', 'real data seems to give a higher'), ('greedy', 'real', 'greedy seems to give a lower')])
+def test_an_interval_that_correction_does_not_hold_is_told_as_such(tmp_path, a, b, word):
+    "The same contrast again and again, under another claim, until Holm's p lies near 0.1"
+    made = make(tmp_path/'r', {'real': 0.5, 'greedy': 0.48}, study='own')
+    g, shape = gap(Results(made), a, b, 2000), dict(study='own', seeds=3, metric='bleu', margin=0.3, family='f', size='largest', a=a)
+    n = int(0.1/g.p)
+    register = load_claims() | {'families': {'f': {'definition': 'so'}}, 'claims': {'X': {'contrasts': [dict(shape, b=[b])]}, 'Y': {'contrasts': [dict(shape, b=[b]*(n - 1))]}}}
+    told, table = sentence(made, register, claims=['X']), contrasts(made, register)
+    assert g.low*g.high > 0 and n > 2 and set(table.tests) == {n} and set(table.note) == {'the sign is not sure after correction'}
+    assert word in told and f'not sure after correction for {n} contrasts (Holm\'s p = {n*g.p:.2g})' in told and 'no sign' not in told
+
+def test_a_study_without_human_targets_names_the_arm_that_is_too_weak(tmp_path):
+    made = make(tmp_path/'r', {'gpt-4': 0.5, 'nllb': 0.4, 'gemma': 0.3}, copy=0.55, study='suites_gemma')
+    assert verdicts(made).note['M4'] == 'the model trained on gpt-4 does not beat copying the source' and 'trained on gpt-4 does not beat' in sentence(made)
 
 def test_verdict_uses_only_the_largest_common_size(tmp_path):
     "At 1,000 pairs generated data is ahead; the register asks for the largest size"
