@@ -71,8 +71,9 @@ def _missing(results):
         if r['role'] == 'arm' and r['size'] and (gone := r['size'] - r.get('pairs_real', 0) - r.get('pairs_generated', r['size'])) > 0: short[r['arm']] = max(gone, short.get(r['arm'], 0))
     return [f'Training sets with fewer pairs than they should have, since their teacher wrote nothing for the rest: {", ".join(f"{arm} (up to {n:,})" for arm, n in short.items())}.'] if short else []
 
-# %% ../nbs/16a_signatures.ipynb #cell-022
-SIGNS = 'a curve that stagnates or falls as generated pairs are added, self-BLEU above that of human targets, an order by scores that tell nothing, pairs that are missing'
+# %% ../nbs/16a_signatures.ipynb #cell-024
+SIGNS = ('a curve that stagnates or falls as generated pairs are added, self-BLEU above that of human targets, an order by scores that tell nothing, pairs that are missing '
+         '(not ids that collide in a mixture: its pool is refused when it is made, so that such a run leaves no row)')
 
 def failure_signatures(folder, # of results, or `Results`
                       ) -> list: # sentences; none where nothing was seen

@@ -5,6 +5,7 @@ import pytest
 from regurgitation.claims import Results, sentence
 from regurgitation.core import InputError
 from regurgitation.figures import report, results_table
+from regurgitation.signatures import SIGNS
 from test_claims import ARMS, make, without
 
 EVIL = 'Does <script>alert("1")</script> & co. lose?'
@@ -20,6 +21,7 @@ def test_report_is_complete_and_self_contained(folder):
     assert html.escape(sentence(folder)) in text and html.escape(EVIL) in text and '<script' not in text
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\((?!#)', text)
     assert text.count('<svg') == 2 == text.count('role="img"') and 'currentColor' in text
+    assert f'Looked for: {SIGNS}.' in text
     assert 'regurgitation run quickstart' in text and 'prefers-color-scheme: dark' in text and 'width=device-width' in text
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids)) and set(re.findall(r'(?:url\(|href=")#([^")]+)', text)) <= set(ids)

@@ -1,8 +1,10 @@
 "Each sign of failure, seen where it was put in and not seen where it was not."
 import json
 import pytest
-from regurgitation.signatures import failure_signatures, last_steps, repeating
+from regurgitation.signatures import SIGNS, failure_signatures, last_steps, repeating
 from regurgitation.claims import Results
+from regurgitation.core import InputError, make_pool
+from regurgitation.mixture import with_real
 from test_claims import make
 
 LEVELS = {'real': 0.5, 'greedy': 0.4, 'mixture': 0.45}
@@ -53,3 +55,8 @@ def test_missing_pairs_are_counted(tmp_path):
 
 def test_rows_without_these_fields_show_nothing_and_break_nothing(tmp_path):
     assert failure_signatures(make(tmp_path/'old', LEVELS)) == []
+
+def test_ids_that_collide_are_refused_as_the_list_of_signs_says():
+    human, generated = (make_pool([{'id': 'a', 'source': 'Es regnet.', 'target': target, 'origin': origin}]) for target, origin in (("It's raining.", 'human'), ('It rains.', 'gemma')))
+    with pytest.raises(InputError, match="same id 'a'"): with_real(human, generated, 0.5, 2)
+    assert 'ids that collide' in SIGNS and 'refused' in SIGNS
