@@ -72,10 +72,11 @@ def shares(n, # pairs
 def mix(*pools, # pools of several writers
         weights=None, # one for each pool; equal where none are given
         every=False, # each source with all its targets, not with one
-       ) -> Dataset: # in the order of the first pool
+        ids=None, # only these sources, in this order; all, in the order of the first pool, where none are given
+       ) -> Dataset:
     "A mixture of writers; each id once, or once for each writer ('id@origin'). Raises `InputError` where pools that should have other sources share ids"
     if len(weights or pools) != len(pools): raise InputError(f'{len(weights)} weights for {len(pools)} pools: give one for each.')
-    ids = list(dict.fromkeys(id for pool in pools for id in pool['id'][:]))
+    ids = list(dict.fromkeys(id for pool in pools for id in pool['id'][:])) if ids is None else ids
     of = [{r['id']: r for r in pool.to_list()} for pool in pools]
     if every: return make_pool([{**r, 'id': f'{id}@{r["origin"]}'} for id in ids for rows in of if (r := rows.get(id))], 'the mixture')
     picked = [of[k].get(id) or next(rows[id] for rows in of if id in rows) for id, k in zip(ids, shares(len(ids), weights or [1]*len(pools)))]
