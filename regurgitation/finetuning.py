@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 from .causal import CausalLM, _bent, output_layer
-from .core import COLUMNS, InputError, atomic, file_sha256, fingerprint, pool_fingerprint, seed_for
+from .core import COLUMNS, InputError, atomic, file_sha256, fingerprint, keep_memory, pool_fingerprint, seed_for
 from .entropy import _tokens
 from .models import get_model
 from .tasks import load_task, prompts
@@ -40,12 +40,13 @@ class Tuning:
     dropout: float = 0.0 # before LoRA's matrices, 0 to 1
     precision: str = 'auto' # of the products: 'float32', 'bfloat16', or 'auto': bfloat16 where the processor or GPU computes in it
     checkpointing: bool = False # compute the layers again in the backward pass: a third more time, a fraction of the memory
-    frozen_embedding: bool = True # the tables as wide as the vocabulary are not trained
+    frozen_embedding: bool = True # the tables as wide as the vocabulary are not trained, as never in an adapter
     def __post_init__(self):
         good = dict(epochs=self.epochs >= 1, tokens=self.tokens >= 1, rank=self.rank >= 0, weight_decay=self.weight_decay >= 0, lr=self.lr > 0, clip=self.clip > 0, alpha=self.alpha > 0,
                     warmup=0 <= self.warmup < 1, dropout=0 <= self.dropout < 1, precision=self.precision in ('auto', 'float32', 'bfloat16'))
         for name in (n for n in good if not good[n]):
             raise InputError(f'{name} {getattr(self, name)!r}: expected epochs and tokens from 1, rank and weight_decay from 0, lr, clip and alpha above 0, warmup and dropout from 0 to below 1, precision auto, float32 or bfloat16.')
+        if self.rank and not self.frozen_embedding: raise InputError(f'frozen_embedding False: an adapter, of rank {self.rank} here, trains no embedding. Set rank to 0, so that all weights are trained, or leave the embedding frozen.')
 
 # %% ../nbs/13_finetuning.ipynb #cell-016
 def _end(tokeniser, style):
@@ -159,10 +160,10 @@ def _start(model, revision, tuning, seed, init):
     base, told = get_model(model, revision), init and _manifest(init)
     if AutoConfig.from_pretrained(base).is_encoder_decoder: raise InputError(f'{model}: has an encoder, and prompts with answers are for decoder-only models. Take one of those, such as gemma-3-270m.')
     if init and told['tuning']['rank'] != tuning.rank: raise InputError(f'{init}: tuned with rank {told["tuning"]["rank"]}, and this run has rank {tuning.rank}. Go on with the same rank, or start again without init.')
-    if init and tuning.rank: _check_base(told, init, _weights_sha256(base))
+    if init: _check_base(told, init, model, _weights_sha256(base))
     lm = AutoModelForCausalLM.from_pretrained(init if init and not tuning.rank else base, dtype=torch.float32, attn_implementation='sdpa')
     adapted = _adapted(lm, model, tuning, seed, init) if tuning.rank else None
-    for table in (lm.get_input_embeddings(), lm.get_output_embeddings()): table.weight.requires_grad_(not tuning.rank and not tuning.frozen_embedding)
+    for table in (lm.get_input_embeddings(), lm.get_output_embeddings()): table.weight.requires_grad_(not tuning.frozen_embedding)
     if tuning.checkpointing: (getattr(lm, 'activation_checkpointing_enable', None) or lm.gradient_checkpointing_enable)({'use_reentrant': False}) # the newer name first
     return lm, adapted, AutoTokenizer.from_pretrained(base)
 
@@ -177,18 +178,22 @@ def _adapted(lm, name, tuning, seed, init):
 # %% ../nbs/13_finetuning.ipynb #cell-043
 def _weights_sha256(folder): return [file_sha256(w) for w in sorted(Path(folder).glob('*.safetensors'))]
 
+def _read_manifest(folder):
+    "What a folder of tuned weights says of itself"
+    path = Path(folder)/'manifest.json'
+    try: return json.loads(path.read_text())
+    except (FileNotFoundError, ValueError): raise InputError(f'{path}: missing or torn. Give the folder last or best of a finished run of finetune; an interrupted one goes on when it is called again.') from None
+
 def _manifest(folder):
-    "What a folder of tuned weights says of itself; raises `InputError` where a file is not what it was"
-    folder = Path(folder)
-    try: told = json.loads((folder/'manifest.json').read_text())
-    except (FileNotFoundError, ValueError): raise InputError(f'{folder/"manifest.json"}: missing or torn. Give the folder last or best of a finished run of finetune; an interrupted one goes on when it is called again.') from None
+    "The same; raises `InputError` where a file is not what it was"
+    folder, told = Path(folder), _read_manifest(folder)
     for name, sha256 in told['files'].items():
         found = file_sha256(folder/name) if (folder/name).is_file() else 'none'
         if found != sha256: raise InputError(f'{folder/name}: its SHA-256 is {found[:16]}, expected {sha256[:16]}: torn or changed. Copy it again from where it came, or remove {folder.parent} and tune again.')
     return told
 
-def _check_base(told, folder, found):
-    if found != told['base']: raise InputError(f'{folder}: an adapter for {told["model"]!r} with other weights (SHA-256 {told["base"][0][:16]}) than that name has here ({found[0][:16]}). Fetch the revision that it was trained on, or tune again.')
+def _check_base(told, folder, name, found):
+    if found != told['base']: raise InputError(f'{folder}: tuned from {told["model"]!r} with the weights {told["base"][0][:16]} (SHA-256), and {str(name)!r} has {found[0][:16]} here. Take the model, in the revision, from which it was tuned, or tune again.')
 
 # %% ../nbs/13_finetuning.ipynb #cell-045
 def _whole(tensor): # a collective operation where the tensor is sharded: every process calls it
@@ -209,6 +214,7 @@ def _save(folder, run):
     (part/'manifest.json').write_text(json.dumps({**run.told, 'files': {p.name: file_sha256(p) for p in sorted(part.iterdir())}}, indent=1))
     os.replace(part, folder)
 
+# %% ../nbs/13_finetuning.ipynb #cell-047
 def _save_last(folder, run):
     "The weights after the last epoch; where it was also the best, the same files, since a study keeps many gigabytes"
     dev = [e['dev_bits_per_byte'] for e in run.history]
@@ -221,7 +227,7 @@ def _linked(file, copy):
     try: os.link(file, copy)
     except OSError: shutil.copy2(file, copy) # a file system without links
 
-# %% ../nbs/13_finetuning.ipynb #cell-047
+# %% ../nbs/13_finetuning.ipynb #cell-049
 class Run:
     "Weights, optimiser and position of a fine-tuning run, and their checkpoint"
     def __init__(self, **parts): # lm, adapted, tokeniser, accelerator, tuning, seed, told, data, held
@@ -247,19 +253,32 @@ class Run:
             self.optimiser.state[w] = {k: spread(tensors[f'moment.{k}.{n}'], w) for k in ('step', 'exp_avg', 'exp_avg_sq')}
         for k, v in position.items(): setattr(self, k, v)
 
-# %% ../nbs/13_finetuning.ipynb #x2
+# %% ../nbs/13_finetuning.ipynb #cell-051
+def _told(model, pool, tuning, seed, init, dev, revision, asked): # as for `finetune`
+    "What determines a run, but for the weights of its model"
+    prompt = {**asked, 'task': load_task(asked.get('task', 'translation')).name, 'shots': [] if asked.get('shots') is None else asked['shots']['id'][:]}
+    told = {'model': str(model), 'revision': revision, 'init': init and _read_manifest(init)['files'], 'tuning': asdict(tuning), 'seed': seed,
+            'pool': pool_fingerprint(pool), 'dev': None if dev is None else pool_fingerprint(dev), 'asked': prompt}
+    return json.loads(json.dumps(told))
+
 def _ready(model, pool, tuning, seed=0, init=None, dev=None, revision=None, asked={}) -> Run: # as for `finetune`
     "A run before its first step"
+    keep_memory()
     logging.disable_progress_bar() # a line for each model of a study
     lm, adapted, tokeniser = _start(model, revision, tuning, seed, init)
     longest = getattr(lm.config.get_text_config(), 'max_position_embeddings', None)
     data, held = (None if part is None else Examples(tokeniser, part, longest=longest, **asked) for part in (pool, dev))
     _check_loss(model, lm, data.batch([0]))
-    told = {'model': str(model), 'revision': revision, 'base': _weights_sha256(get_model(model, revision)), 'init': init and _manifest(init)['files'], 'tuning': asdict(tuning), 'seed': seed,
-            'pool': pool_fingerprint(pool), 'dev': dev and pool_fingerprint(dev), 'asked': {**asked, 'task': load_task(asked.get('task', 'translation')).name, 'shots': [] if asked.get('shots') is None else asked['shots']['id'][:]}}
-    return Run(lm=lm, adapted=adapted, tokeniser=tokeniser, tuning=tuning, seed=seed, told=json.loads(json.dumps(told)), data=data, held=held, accelerator=Accelerator())
+    told = {**_told(model, pool, tuning, seed, init, dev, revision, asked), 'base': _weights_sha256(get_model(model, revision))}
+    return Run(lm=lm, adapted=adapted, tokeniser=tokeniser, tuning=tuning, seed=seed, told=told, data=data, held=held, accelerator=Accelerator())
 
-# %% ../nbs/13_finetuning.ipynb #cell-049
+# %% ../nbs/13_finetuning.ipynb #cell-054
+def _read_finished(folder, told):
+    "The history of a finished run; raises `InputError` where it is another one than was asked for"
+    kept = _read_manifest(folder/'last')
+    if other := ['prompt' if k == 'asked' else k for k in told if kept.get(k) != told[k]]: raise InputError(f'{folder}: a finished run with another {", ".join(other)}. Name another folder, or remove this one: the training starts again.')
+    return _finished(folder)
+
 def finetune(model, # of the register, of the hub, or a folder: see `get_model`
              pool, # training pairs
              folder, # to fill
@@ -272,9 +291,9 @@ def finetune(model, # of the register, of the hub, or a folder: see `get_model`
              bar=None, # progress bar to update, in pairs
              **asked, # task, style, languages, shots: as for `encode_examples`
             ) -> list: # history, a dict for each epoch: epoch, step, losses (nats a token, by step), train_nats_per_token, dev_bits_per_byte
-    "Fine-tune a language model, or go on where a stopped call was; every process of an `accelerate launch` calls it alike. Raises `InputError` for pairs that cannot be learned from"
+    "Fine-tune a language model, or go on where a stopped call was; every process of an `accelerate launch` calls it alike. Raises `InputError` for pairs that cannot be learned from, a training that diverges, and a folder of another run"
     folder, tuning = Path(folder), tuning or Tuning()
-    if (folder/'history.json').exists(): return _finished(folder)
+    if (folder/'history.json').exists(): return _read_finished(folder, _told(model, pool, tuning, seed, init, dev, revision, asked))
     run = _ready(model, pool, tuning, seed, init, dev, revision, asked)
     if (checkpoint := folder/'checkpoint.safetensors').exists(): run.load(checkpoint)
     while run.epoch < tuning.epochs:
@@ -289,7 +308,7 @@ def finetune(model, # of the register, of the hub, or a folder: see `get_model`
     del run.lm.forward # it holds the model that it belongs to, and the next step of a study wants the memory
     return run.history
 
-# %% ../nbs/13_finetuning.ipynb #cell-051
+# %% ../nbs/13_finetuning.ipynb #cell-056
 def _loss(run, data, group):
     "The share of this process in the summed loss of a batch"
     device = run.accelerator.device
@@ -309,7 +328,7 @@ def _step(run, group, rate):
     run.step += 1
     return loss.detach()
 
-# %% ../nbs/13_finetuning.ipynb #cell-052
+# %% ../nbs/13_finetuning.ipynb #cell-057
 def _epoch(run, checkpoint, every, bar):
     groups, saved, lead = run.data.batches(run.tuning.tokens, run.seed, run.epoch), time.monotonic(), run.accelerator.is_main_process
     run.lm.train()
@@ -321,7 +340,7 @@ def _epoch(run, checkpoint, every, bar):
         if bar is not None: bar.update(len(group))
         if due: run.save(checkpoint); saved = time.monotonic()
 
-# %% ../nbs/13_finetuning.ipynb #cell-054
+# %% ../nbs/13_finetuning.ipynb #cell-059
 @torch.no_grad()
 def _bits_per_byte(run):
     "Of the development set's answers, ends included"
@@ -333,13 +352,14 @@ def _bits_per_byte(run):
 def _record(run):
     "Put an epoch into the history; returns whether it was the best one so far"
     groups, dev = run.data.batches(run.tuning.tokens, run.seed, run.epoch), None if run.held is None else _bits_per_byte(run)
+    if dev is not None and not math.isfinite(dev): raise InputError(f'The training diverged in epoch {run.epoch} (development loss {dev}). Lower the learning rate, {run.tuning.lr}, and remove the checkpoint.')
     best = dev is not None and dev < min((e['dev_bits_per_byte'] for e in run.history), default=math.inf)
     mean = sum(loss*run.data.answers(g) for loss, g in zip(run.losses, groups))/run.data.answers(range(len(run.data.rows)))
     run.history.append({'epoch': run.epoch, 'step': run.step, 'losses': run.losses, 'train_nats_per_token': mean, 'dev_bits_per_byte': dev})
     run.epoch, run.losses = run.epoch + 1, []
     return best
 
-# %% ../nbs/13_finetuning.ipynb #cell-061
+# %% ../nbs/13_finetuning.ipynb #cell-070
 def load_tuned(folder, # last or best of a run of `finetune`
                **options, # device, precision, slots, memory: as `CausalLM` takes them
               ) -> CausalLM:
@@ -347,14 +367,14 @@ def load_tuned(folder, # last or best of a run of `finetune`
     folder, told = Path(folder), _manifest(folder)
     lm = CausalLM(told['model'], told['revision'], **options) if told['tuning']['rank'] else CausalLM(folder, **options)
     if told['tuning']['rank']:
-        _check_base(told, folder, lm.facts['sha256'])
+        _check_base(told, folder, told['model'], lm.facts['sha256'])
         lm.model = PeftModel.from_pretrained(lm.model, folder).merge_and_unload()
     sha256 = told['files'].get('adapter_model.safetensors') or _weights_sha256(folder)
     lm.name = f'{Path(told["model"]).name}-tuned-{fingerprint(sha256)[:8]}'
     lm.facts |= {'model': told['model'], 'revision': told['revision'], 'tuned': sha256}
     return lm
 
-# %% ../nbs/13_finetuning.ipynb #cell-076
+# %% ../nbs/13_finetuning.ipynb #cell-085
 def additions(pool, # pairs, in the order in which they are added
               step=1000, # pairs that are added at a time
               restart=False, # read all pairs so far, and not only the added ones

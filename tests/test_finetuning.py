@@ -1,5 +1,5 @@
 "Fine-tuning of small random models: its loss against transformers' own, runs that are killed, two processes, and files that are not what they were."
-import json, multiprocessing as mp, os, random, signal, subprocess, sys, time
+import json, multiprocessing as mp, os, random, shutil, signal, subprocess, sys, time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from transformers import (AutoModelForCausalLM, BartConfig, BartForConditionalGeneration, Gemma3ForCausalLM, Gemma3TextConfig, GraniteConfig, GraniteForCausalLM, LlamaConfig, LlamaForCausalLM,
                           PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM)
+from regurgitation import finetuning
 from regurgitation.causal import CausalLM
-from regurgitation.core import InputError, make_pool, raises
+from regurgitation.core import InputError, Store, make_pool, raises
 from regurgitation.finetuning import Examples, Tuning, _end, _HeadLoss, _start, additions, answer_loss, encode_examples, finetune, load_tuned
 from regurgitation.tasks import prompts
 from regurgitation.transformer import train_tokeniser
@@ -162,10 +163,49 @@ def test_stopped_after_any_step_it_goes_on(folders, tmp_path, learner, after):
     finetune(folders['llama'], pairs(), tmp_path/'run', LEARNERS[learner])
     assert same(weights(tmp_path/'whole'), weights(tmp_path/'run'))
 
-def test_a_finished_run_is_only_read(folders, tmp_path):
-    history = finetune(folders['llama'], pairs(), tmp_path, RECIPE, dev=pairs())
-    assert finetune(None, None, tmp_path) == history and len(history) == 4 and len(history[0]['losses']) == history[0]['step']
+def test_a_finished_run_is_only_read(folders, tmp_path, monkeypatch):
+    asked = dict(model=folders['llama'], pool=pairs(), folder=tmp_path, tuning=RECIPE, dev=pairs(), languages=('German', 'English'))
+    history = finetune(**asked)
+    monkeypatch.setattr(finetuning, '_ready', None) # no model is loaded
+    assert finetune(**asked) == history and len(history) == 4 and len(history[0]['losses']) == history[0]['step']
     assert history[-1]['dev_bits_per_byte'] < history[0]['dev_bits_per_byte'] and history[-1]['train_nats_per_token'] < history[0]['train_nats_per_token']
+    for name, other in dict(model=folders['qwen2'], pool=pairs().select(range(6)), tuning=replace(RECIPE, lr=1e-3), dev=None, seed=1, init=tmp_path/'best', revision='main').items():
+        assert f'a finished run with another {name}. Name another folder' in raises(InputError, finetune, **{**asked, name: other})
+    assert 'another prompt.' in raises(InputError, finetune, **asked, style='chat') and finetune(**asked) == history
+    shutil.rmtree(tmp_path/'last')
+    assert 'missing or torn' in raises(InputError, finetune, **asked)
+
+def test_a_store_that_was_stopped_before_it_named_the_folder(folders, tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    def made(seed, dies=False):
+        def fill(folder):
+            finetune(folders['llama'], pairs(), folder, RECIPE, seed, dev=pairs())
+            if dies: raise KeyboardInterrupt
+        return fill
+    with pytest.raises(KeyboardInterrupt): store.get('training', {}, made(0, dies=True))
+    monkeypatch.setattr(finetuning, '_ready', None)
+    assert 'another seed' in raises(InputError, store.get, 'training', {}, made(1))
+    done = store.get('training', {}, made(0))
+    assert finetune(folders['llama'], pairs(), done, RECIPE, dev=pairs()) == json.loads((done/'history.json').read_text())
+
+@pytest.mark.parametrize('linked', (True, False))
+def test_the_last_weights_are_the_best_ones_where_they_are_the_same(folders, tmp_path, monkeypatch, linked):
+    def refused(*_): raise OSError('no links here')
+    if not linked: monkeypatch.setattr(os, 'link', refused)
+    files = lambda run: [tmp_path/run/which/'model.safetensors' for which in ('best', 'last')]
+    dev = [e['dev_bits_per_byte'] for e in finetune(folders['llama'], pairs(), tmp_path/'a', RECIPE, dev=pairs())]
+    assert min(dev) == dev[-1] < dev[0]
+    assert os.path.samefile(*files('a')) == linked and same(weights(tmp_path/'a', 'best'), weights(tmp_path/'a')) and load_tuned(tmp_path/'a'/'last')
+    rising = iter((1.0, 3.0, 2.0, 1.5))
+    monkeypatch.setattr(finetuning, '_bits_per_byte', lambda run: next(rising))
+    finetune(folders['llama'], pairs(), tmp_path/'b', RECIPE, dev=pairs())
+    assert not os.path.samefile(*files('b')) and not same(weights(tmp_path/'b', 'best'), weights(tmp_path/'b')) and same(weights(tmp_path/'a'), weights(tmp_path/'b'))
+
+def test_a_loss_that_is_no_number_is_in_no_history(folders, tmp_path):
+    once = Tuning(epochs=2, tokens=10**4, lr=1e30, warmup=0.0, precision='float32') # one step an epoch, and no gradient follows it
+    said = raises(InputError, finetune, folders['llama'], pairs(), tmp_path, once, dev=pairs())
+    assert 'diverged in epoch 0 (development loss nan)' in said and 'Lower the learning rate, 1e+30, and remove the checkpoint' in said
+    assert not list(tmp_path.iterdir())
 
 @pytest.mark.parametrize('learner', ('all layers', 'LoRA'))
 def test_a_run_goes_on_from_another(folders, tmp_path, learner):
@@ -174,6 +214,8 @@ def test_a_run_goes_on_from_another(folders, tmp_path, learner):
     assert second[0]['losses'][0] < first[0]['losses'][0] and second[-1]['dev_bits_per_byte'] < first[-1]['dev_bits_per_byte']
     other = LEARNERS['LoRA' if learner != 'LoRA' else 'all layers']
     assert 'Go on with the same rank' in raises(InputError, finetune, folders['llama'], pairs(), tmp_path/'third', other, init=tmp_path/'first'/'last')
+    said = raises(InputError, finetune, folders['qwen2'], pairs(), tmp_path/'third', LEARNERS[learner], init=tmp_path/'first'/'last')
+    assert f'tuned from {str(folders["llama"])!r}' in said and f'{str(folders["qwen2"])!r} has' in said and 'adapter' not in said
 
 def test_additions():
     pool = make_pool([dict(id=str(i), source=f'Satz {i}.', target=f'Sentence {i}.') for i in range(25)])
@@ -204,7 +246,7 @@ def test_files_that_are_not_what_they_were(folders, tmp_path):
     adapter.write_bytes(whole)
     told = json.loads((last/'manifest.json').read_text())
     (last/'manifest.json').write_text(json.dumps(told | {'base': ['0'*64]}))
-    assert 'an adapter for' in raises(InputError, load_tuned, last)
+    assert 'with the weights 0000000000000000' in raises(InputError, load_tuned, last)
     for broken in ('{"files": ', ''):
         (last/'manifest.json').write_text(broken)
         assert 'missing or torn' in raises(InputError, load_tuned, last)
@@ -224,6 +266,7 @@ def test_what_cannot_be_learned_is_said(folders, tokeniser, tmp_path):
     for wrong in (dict(precision='float16'), dict(epochs=0), dict(tokens=0), dict(lr=0.0), dict(warmup=1.0), dict(rank=-1), dict(dropout=1.0), dict(clip=0.0), dict(alpha=0.0), dict(weight_decay=-1.0)):
         name, value = next(iter(wrong.items()))
         assert f'{name} {value!r}: expected' in raises(InputError, Tuning, **wrong)
+    assert 'of rank 4 here, trains no embedding' in raises(InputError, Tuning, rank=4, frozen_embedding=False)
 
 def test_models_that_would_learn_another_loss_are_refused(folders, tokeniser, tmp_path):
     assert 'does more to its logits than we know' in raises(InputError, finetune, folders['granite'], pairs(), tmp_path/'run', RECIPE)
