@@ -7,7 +7,7 @@ __all__ = ['write_examples', 'check_examples', 'estimate_tuning', 'start_tuning'
            'tune']
 
 # %% ../nbs/13b_tuning_api.ipynb #cell-005
-import contextlib, json, math, secrets, time
+import contextlib, itertools, json, math, secrets, time
 from pathlib import Path
 from filelock import FileLock
 from .core import InputError, append_row, atomic, file_sha256, fingerprint, progress, read_jsonl, write_jsonl
@@ -192,8 +192,8 @@ def _note(server, path, job):
 def _look(server, client, path, shown):
     "One look at a job: its new events; returns how it ended, or None"
     job, seen = client.fine_tuning.jobs.retrieve(_state(path)['job']), {e['id'] for e in whole_lines(_beside(path, 'events.jsonl'))}
-    new = {e.id: e for e in client.fine_tuning.jobs.list_events(job.id, limit=100) if e.id not in seen} # the newest comes first
-    for e in sorted(reversed(new.values()), key=lambda e: e.created_at):
+    new = {e.id: e for e in itertools.takewhile(lambda e: e.id not in seen, client.fine_tuning.jobs.list_events(job.id, limit=100))}
+    for e in reversed(new.values()):
         numbers = {k: v for k, v in (e.data or {}).items() if isinstance(v, (int, float)) and math.isfinite(v)}
         append_row(_beside(path, 'events.jsonl'), {'id': e.id, 'time': e.created_at, 'level': e.level, 'message': (said := server.say(Exception(e.message)).strip()), **numbers})
         if shown is not None:

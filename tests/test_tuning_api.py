@@ -1,5 +1,5 @@
 "The fine-tuning client against a server that trains for real, goes wrong as told, and counts what it was asked; clients and servers are killed at every step"
-import itertools, json, logging, multiprocessing, os, re, signal, socket, threading, time
+import itertools, json, logging, math, multiprocessing, os, re, signal, socket, threading, time
 
 import pytest
 pytest.importorskip('fastapi')
@@ -195,6 +195,18 @@ def test_pages_of_a_long_list(tmp_path, llama):
         for p in paths: (p.parent/f'{p.name}.state').unlink()
         assert [start_tuning(here, p, **QUICK) for p in paths] == ids and made(server) == (6, 6) # the state was lost, and nothing else
         assert server.asked[f'POST {JOBS}'] == 6
+
+def test_a_look_asks_for_no_page_behind_what_it_has_seen(tmp_path, llama):
+    with serving(tmp_path/'server', llama, most=2) as server:
+        here, path = Server(server.url), written(tmp_path/'x.jsonl')
+        tune(here, pairs(), path, every=.02, **QUICK)
+        file, told = tmp_path/'x.jsonl.events.jsonl', [e['id'] for e in server.events('ftjob-1')]
+        lines = file.read_text().splitlines(True)
+        for kept, pages in ((lines, 1), (lines[:1], math.ceil(len(told)/2)), ([], math.ceil(len(told)/2))): # all was seen; a stop came behind the first one; nothing was
+            file.write_text(''.join(kept))
+            before = server.asked[f'GET {JOBS}/ID/events']
+            with here.client('OpenAI') as client: tuning_api._look(here, client, path, None)
+            assert server.asked[f'GET {JOBS}/ID/events'] - before == pages and [e['id'] for e in whole_lines(file)] == told and len(told) > 4
 
 def test_other_settings_and_other_examples_are_refused(tmp_path, llama):
     with serving(tmp_path/'server', llama) as server:
