@@ -53,21 +53,24 @@ class Scratch:
             model(*encoded.batch(group, 'cpu'))[0].backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip)
             optimiser.step(); optimiser.zero_grad()
-        return _rate(epoch_batches(encoded.lengths, self.recipe.tokens, 'speed')[:steps + 1], step)
+        return _rate(encoded.lengths, epoch_batches(encoded.lengths, self.recipe.tokens, 'speed'), step, steps)
 
 # %% ../nbs/13c_learners.ipynb #cell-007
-def _rate(groups, step):
-    "Pairs a second of the median step, on one thread; the first warms up"
-    threads, rates = torch.get_num_threads(), []
+def _rate(lengths, groups, step, timed):
+    "Pairs a second on one thread: the median time of a place, padding counted, in batches from short to long, times the places of all; the longest warms up"
+    longest = lambda group: max(max(lengths[i]) for i in group)
+    places, groups = lambda group: len(group)*longest(group), sorted(groups, key=longest)
+    chosen = [groups[(2*j + 1)*len(groups)//(2*timed)] for j in range(timed)]
+    threads, seconds = torch.get_num_threads(), []
     torch.set_num_threads(1)
-    for group in groups:
+    for group in [chosen[-1], *chosen]:
         started = time.perf_counter()
         step(group)
-        rates.append(len(group)/(time.perf_counter() - started))
+        seconds.append((time.perf_counter() - started)/places(group))
     torch.set_num_threads(threads)
-    return float(np.median(rates[1:] or rates))
+    return float(sum(map(len, groups))/(sum(map(places, groups))*np.median(seconds[1:])))
 
-# %% ../nbs/13c_learners.ipynb #cell-011
+# %% ../nbs/13c_learners.ipynb #cell-013
 def _unusual(task): return {} if task == 'translation' else {'task': task}
 
 @dataclass(frozen=True)
@@ -114,13 +117,14 @@ class Tuned:
         from regurgitation.tasks import choose_shots
         return self._answers(CausalLM(self.model, precision=self.config()['tuning']['precision']), pool, shots=choose_shots(dev, self.shots, self.task) if name == 'few-shot' else None, store=store)
 
-    def speed(self, pool, steps=2) -> float:
+    def speed(self, pool, steps=3) -> float:
         from regurgitation.finetuning import _ready, _step
         run = _ready(self.model, pool, self.tuning, asked=dict(task=self.task, languages=self.languages))
-        try: return _rate(run.data.batches(self.tuning.tokens, 'speed')[:steps + 1], lambda group: _step(run, group, self.tuning.lr))
+        run.lm.train()
+        try: return _rate(run.data.lengths, run.data.batches(self.tuning.tokens, 'speed'), lambda group: _step(run, group, self.tuning.lr), steps)
         finally: del run.lm.forward # else the model would stay in memory
 
-# %% ../nbs/13c_learners.ipynb #cell-014
+# %% ../nbs/13c_learners.ipynb #cell-016
 class _Asked:
     "How a served model writes, before its tuning and after it"
     def asking(self, model, shots=None, store=None): # a generator; in the words of the training, which are a chat
@@ -148,7 +152,7 @@ class _Asked:
 
 def _tuned(folder): return json.loads((Path(folder)/'tuned.json').read_text())
 
-# %% ../nbs/13c_learners.ipynb #cell-016
+# %% ../nbs/13c_learners.ipynb #cell-018
 @dataclass(frozen=True)
 class Served(_Asked):
     "A language model that is fine-tuned by who serves it ([tuning_api](13b_tuning_api.ipynb)); raises `InputError` for settings that cannot work"
@@ -200,7 +204,7 @@ class Served(_Asked):
         if bar is not None: bar.update(self.n_epochs*len(pool))
         return history
 
-# %% ../nbs/13c_learners.ipynb #cell-028
+# %% ../nbs/13c_learners.ipynb #cell-030
 def learner_of(settings, # fields of `Shape` and `Recipe` by name; or a model, with fields of `Tuning` and `Tuned`, or of `Served`
                task='translation', languages=('German', 'English'), # of a language model
               ): # `Scratch`, `Tuned` or `Served`

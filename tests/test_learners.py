@@ -1,10 +1,11 @@
 "A study whose learner is a language model: the same rows twice, its baselines, and settings that belong to the other learner."
-import json
+import json, time
 from dataclasses import replace
 
 import pytest, torch
 from test_arms import SMALL
 
+from regurgitation import finetuning
 from regurgitation.core import InputError, Store, read_rows
 from regurgitation.corpora import load_corpus
 from regurgitation.learners import Scratch, Tuned, learner_of
@@ -26,18 +27,60 @@ def tiny(tmp_path_factory):
 def study(tiny): return replace(SMALL, arms={'real': {}, 'poor': {'teacher': 'bbe'}}, teachers={'bbe': {'recorded': 'bbe'}}, sizes=[20], labelled=0, references={}, test_pairs=12, checkpoint='selected',
                                 learner={'model': str(tiny), 'epochs': 1, 'tokens': 400, 'lr': 1e-3, 'precision': 'float32', 'max_tokens': 6, 'shots': 2})
 
+def rows_of(folder): # all but time and hardware
+    return sorted(({k: v for k, v in r.items() if k not in ('seconds', 'hardware')} for r in read_rows(folder/'out'/'rows.jsonl')), key=lambda r: r['key'])
+
 @pytest.fixture(scope='module')
 def twice(tiny, tmp_path_factory):
     made = []
     for name in 'ab':
         folder = tmp_path_factory.mktemp(name)
         run_study(study(tiny), folder/'out', Store(folder/'store'), workers=1)
-        made.append(sorted(({k: v for k, v in r.items() if k not in ('seconds', 'hardware')} for r in read_rows(folder/'out'/'rows.jsonl')), key=lambda r: r['key']))
+        made.append(rows_of(folder))
     return made
 
 def test_the_same_rows_twice(twice):
     assert twice[0] == twice[1]
     assert {r['arm'] for r in twice[0]} == {'real', 'poor', 'copy', 'zero-shot', 'few-shot', 'teacher:bbe'}
+
+def longer(tiny): # each size goes on from the one before
+    return replace(study(tiny), sizes=[10, 20], continued=True, learner={**study(tiny).learner, 'epochs': 2})
+
+@pytest.fixture(scope='module')
+def whole(tiny, tmp_path_factory):
+    "The folder of a study that nobody stopped, and its steps"
+    folder, steps = tmp_path_factory.mktemp('whole'), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetuning, '_step', lambda *args, step=finetuning._step: (steps.append(1), step(*args))[1])
+        run_study(longer(tiny), folder/'out', Store(folder/'store'), workers=1)
+    return folder, len(steps)
+
+@pytest.mark.parametrize('error', (KeyboardInterrupt, InputError))
+@pytest.mark.parametrize('training', (1, 2, 3))
+def test_a_study_that_was_stopped_in_a_training_ends_in_the_same_rows(tiny, whole, tmp_path, monkeypatch, training, error):
+    "In the second step of the second epoch of so many trainings: the first epoch is in a checkpoint"
+    steps, met, step, (folder, made) = [], [], finetuning._step, whole
+    def stopping(run, *args):
+        steps.append(1)
+        if run.epoch == 1 == len(run.losses): met.append(1)
+        if len(met) == training: met.append(1); raise error('stopped')
+        return step(run, *args)
+    monkeypatch.setattr(finetuning, '_step', stopping)
+    with pytest.raises(error): run_study(longer(tiny), tmp_path/'out', Store(tmp_path/'store'), workers=1)
+    checkpoint, = (tmp_path/'store'/'training').glob('*.part/checkpoint.safetensors')
+    run_study(longer(tiny), tmp_path/'out', Store(tmp_path/'store'), workers=1)
+    predictions = [{p.name: p.read_bytes() for p in (f/'out'/'predictions').iterdir()} for f in (folder, tmp_path)]
+    assert rows_of(tmp_path) == rows_of(folder) and predictions[0] == predictions[1] and len(predictions[0]) == len(rows_of(folder)) == 8
+    assert len(steps) == made + 2 and not checkpoint.parent.exists() # the step that failed, and the one before it, which no checkpoint held
+
+def test_a_torn_adapter_in_the_store_is_told(tiny, tmp_path):
+    adapted, store = replace(study(tiny), arms={'real': {}}, teachers={}, learner={**study(tiny).learner, 'rank': 4}), Store(tmp_path/'store')
+    run_study(adapted, tmp_path/'out', store, workers=1)
+    (tmp_path/'out'/'rows.jsonl').unlink()
+    adapter, = (tmp_path/'store'/'training').glob('*/best/adapter_model.safetensors')
+    adapter.write_bytes(adapter.read_bytes()[:-1])
+    with pytest.raises(InputError) as told: run_study(adapted, tmp_path/'out', store, workers=1)
+    assert str(adapter) in str(told.value) and 'torn or changed' in str(told.value) and f'remove {adapter.parents[1]}' in str(told.value)
 
 def test_a_row_of_a_tuned_model_tells_what_any_row_tells(twice):
     row = next(r for r in twice[0] if r['arm'] == 'poor')
@@ -56,6 +99,15 @@ def test_settings_choose_the_learner(tiny):
 def test_speed_is_that_of_training(tiny):
     s = study(tiny)
     assert 0 < speed(s, Data(s)) < 1e5
+
+def test_speed_is_that_of_a_whole_pool(tiny, monkeypatch):
+    "Of verses from short to long, at a tenth of a millisecond for each place"
+    runs, places = [], lambda run, group: len(group)*max(run.data.lengths[i][0] for i in group)
+    monkeypatch.setattr(finetuning, '_step', lambda run, group, rate: (runs.append((run, places(run, group))), time.sleep(places(run, group)/1e4)))
+    pool = load_corpus('bible', n=100)
+    found, run = learner_of({'model': str(tiny), 'tokens': 400}).speed(pool), runs[0][0]
+    true = 1e4*len(pool)/sum(places(run, group) for group in run.data.batches(400, 'speed'))
+    assert .7*true < found <= true and len(runs) == 4 and run.lm.training
 
 def test_question_answering_is_scored_by_exact_match_and_f1(tiny, tmp_path):
     places = [a + b + c for a in ('Beth', 'Naza', 'Jeri', 'Heb', 'Dama') for b in ('le', 'ra', 'ko', 'sa', 'mi', 'nu', 'pe', 'to') for c in ('hem', 'rin', 'than', 'go')]
