@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 import torch
 from regurgitation.core import append_row, hardware, installed_version, read_rows
-from regurgitation.finetuning import Examples, Run, Tuning, _start, _step
+from regurgitation.finetuning import Examples, Tuning, _ready, _start, _step
 from regurgitation.training import learning_rate
 
 OUT = Path(__file__).parents[1]/'results'/'performance'/'finetuning.jsonl'
@@ -28,21 +28,26 @@ class Clock:
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10 # MiB
 
-def ours(spec, tuning, lm, adapted, tokeniser, data, groups):
-    from accelerate import Accelerator
-    run, clock, losses = Run(lm=lm, adapted=adapted, tokeniser=tokeniser, tuning=tuning, seed=0, told={}, data=data, held=None, accelerator=Accelerator(cpu=True)), Clock(), []
-    lm.train()
+def batches(data, tuning, spec): return data.batches(tuning.tokens, 0, 0)[:spec['steps']]
+
+def ours(spec, tuning, pool):
+    "The steps of `finetune`"
+    run = _ready(spec['model'], pool, tuning)
+    groups, clock, losses = batches(run.data, tuning, spec), Clock(), []
+    run.lm.train()
     for i, group in enumerate(groups):
         clock.start()
-        losses.append(_step(run, group, learning_rate(tuning, (i + 1)/len(groups))).item()/data.answers(group))
+        losses.append(_step(run, group, learning_rate(tuning, (i + 1)/len(groups))).item()/run.data.answers(group))
         clock.stop()
-    return clock, losses
+    return clock, losses, run.data, groups
 
-def theirs(spec, tuning, lm, adapted, tokeniser, data, groups):
+def theirs(spec, tuning, pool):
     "Trainer or SFTTrainer, given our batches in our order, our optimiser and our rates; what it does with them is its own"
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from torch.utils.data import DataLoader
-    kind, arguments, more = Trainer, TrainingArguments, {}
+    lm, adapted, tokeniser = _start(spec['model'], None, tuning, 0, None)
+    data = Examples(tokeniser, pool)
+    groups, kind, arguments, more = batches(data, tuning, spec), Trainer, TrainingArguments, {}
     if spec['contender'] == 'SFTTrainer':
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
@@ -66,19 +71,14 @@ def theirs(spec, tuning, lm, adapted, tokeniser, data, groups):
         if more: rows, more = Dataset.from_list([{**r, 'completion_mask': [int(l != -100) for l in r['labels']]} for r in rows]), dict(processing_class=tokeniser)
         trainer = OnTheSameBatches(lm, how, train_dataset=rows, optimizers=(optimiser, rates), callbacks=[Times()], **more)
         trainer.train()
-    return clock, [entry['loss'] for entry in trainer.state.log_history if 'loss' in entry]
+    return clock, [entry['loss'] for entry in trainer.state.log_history if 'loss' in entry], data, groups
 
 def work(spec):
     "One contender's steps, in this process"
-    from regurgitation.core import keep_memory
     from regurgitation.corpora import load_corpus
     torch.set_num_threads(spec['threads'])
     tuning = replace(Tuning(tokens=spec['tokens'], precision=spec['precision'], warmup=0.0), **CASES[spec['case']])
-    lm, adapted, tokeniser = _start(spec['model'], None, tuning, 0, None)
-    data = Examples(tokeniser, load_corpus('wmt22-de-en', split='train', n=spec['pairs']))
-    groups = data.batches(tuning.tokens, 0, 0)[:spec['steps']]
-    if spec['contender'] == 'regurgitation': keep_memory()
-    clock, losses = (ours if spec['contender'] == 'regurgitation' else theirs)(spec, tuning, lm, adapted, tokeniser, data, groups)
+    clock, losses, data, groups = (ours if spec['contender'] == 'regurgitation' else theirs)(spec, tuning, load_corpus('wmt22-de-en', split='train', n=spec['pairs']))
     tokens, places = ([f(g) for g in groups] for f in (lambda g: sum(data.lengths[i][0] for i in g), lambda g: len(g)*max(data.lengths[i][0] for i in g)))
     return {**{k: spec[k] for k in KEY}, 'tokens_per_second': sum(tokens[1:])/sum(clock.seconds[1:]), 'seconds': clock.seconds, 'batch_tokens': tokens, 'batch_places': places,
             'answer_tokens': [data.answers(g) for g in groups], 'losses': losses, 'peak_mib': peak(), 'before_mib': clock.before, 'load': os.getloadavg(), 'machine': hardware(),
@@ -115,7 +115,7 @@ def main():
         print('@' + json.dumps(work(json.loads(options.worker))), file=say, flush=True)
         return
     names, paths = ['regurgitation', 'Trainer'] + ['SFTTrainer']*bool(options.trl), [str(Path(__file__).parents[1]), *([options.trl] if options.trl else [])]
-    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(paths))
+    environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), ACCELERATE_USE_CPU='true', TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(paths))
     for turn in range(options.rounds):
         for case in options.case:
             for precision in options.precision:
