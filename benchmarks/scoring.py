@@ -1,4 +1,4 @@
-"""How long `regurgitation score` takes and how much memory, by scorer and number of rows: python benchmarks/scoring.py
+"""How long `regurgitation score`, `order` and `keep` take and how much memory, by scorer and number of rows: python benchmarks/scoring.py
 
 The file is made of Gemma 3 270M's committed pool on Tatoeba's German as benchmarks/audit.py makes its own: round after round of the 20,000
 sources, which begin with their round from the second on. bleu and detector learn from 2,000 pairs of the first round with their human references.
@@ -37,9 +37,13 @@ def main():
         for rows, by in itertools.product(options.rows, options.by):
             write(folder/'made.jsonl', made, rows)
             learned = ['--labelled', folder/'labelled.jsonl'] if by in ('bleu', 'detector') else []
-            found = measure(folder, 'score', folder/'made.jsonl', '--by', by, '--out', folder/'scored.jsonl', *learned)
-            row = {'part': 'score', 'by': by, 'rows': rows, **found, 'rows_per_second': rows/found['seconds'], 'machine': hardware(), 'run': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}
-            append_row(options.out, row)
-            print({k: row[k] for k in ('by', 'rows', 'seconds', 'cpu_seconds', 'peak_mib')}, flush=True)
+            scored, best = folder/'scored.jsonl', folder/'best.jsonl'
+            commands = {'score': [folder/'made.jsonl', '--by', by, '--out', scored, *learned]} | ({'order': [scored, '--out', best], 'keep': [scored, '--top', '50%', '--out', best]} if by == 'length' else {})
+            for part, arguments in commands.items(): note(options.out, part, by, rows, measure(folder, part, *arguments))
+
+def note(out, part, by, rows, found):
+    row = {'part': part, 'by': by, 'rows': rows, **found, 'rows_per_second': rows/found['seconds'], 'machine': hardware(), 'run': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}
+    append_row(out, row)
+    print({k: row[k] for k in ('part', 'by', 'rows', 'seconds', 'cpu_seconds', 'peak_mib')}, flush=True)
 
 if __name__ == '__main__': main()

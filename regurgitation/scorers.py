@@ -7,6 +7,7 @@ __all__ = ['Scorer', 'SCORERS', 'find_scorer', 'scores_of', 'scorer_evidence', '
 
 # %% ../nbs/12a_scorers.ipynb #cell-004
 import json
+from array import array
 from collections import namedtuple
 from functools import partial
 from itertools import islice
@@ -83,11 +84,11 @@ def score_file(path, # pairs, as `stream_pairs` reads them
     done = read_rows(part) if part.exists() else []
     if done and done[0] != mark: raise InputError(f'{part}: holds scores of another file or scorer ({done[0]}). Remove it, or name another output.')
     if not done: append_row(part, mark)
-    scores = [s for row in done[1:] for s in row['scores']]
+    scores = array('d', (s for row in done[1:] for s in row['scores'])) # eight bytes each: there may be many
     if bar is not None: bar.update(len(scores))
     for rows in _chunks(islice(stream_pairs(path, **fields), len(scores), None), chunk):
         append_row(part, {'scores': (found := _scored(rows, score))})
-        scores += found
+        scores.extend(found)
         if bar is not None: bar.update(len(rows))
     _write_ranked(path, out, np.array(scores), fields)
     part.unlink()
@@ -109,20 +110,21 @@ def _write_ranked(path, out, scores, fields):
     ranks = np.empty(len(scores), int)
     ranks[np.argsort(-scores, kind='stable')] = np.arange(1, len(scores) + 1)
     with atomic(out) as part, open(part, 'w', encoding='utf-8') as f:
-        for row, score, rank in zip(stream_pairs(path, **fields), scores.tolist(), ranks.tolist()): f.write(json.dumps({**row, 'score': score, 'rank': rank}, ensure_ascii=False) + '\n')
+        for row, score, rank in zip(stream_pairs(path, **fields), scores, ranks): f.write(json.dumps({**row, 'score': float(score), 'rank': int(rank)}, ensure_ascii=False) + '\n')
 
 # %% ../nbs/12a_scorers.ipynb #cell-022
 def _ranked(path):
     "Where each line of a scored file begins, and its rank"
-    path, starts, ranks = Path(path), [0], []
+    path, starts, ranks = Path(path), array('q', [0]), array('q')
     if not path.is_file(): raise InputError(f'{path}: no such file. Score one first: regurgitation score FILE --by SCORER --out {path}')
     with open(path, 'rb') as f:
         for i, line in enumerate(f, 1):
             try: ranks.append(int(json.loads(line)['rank']))
             except (ValueError, KeyError, TypeError): raise InputError(f'{path}, line {i}: no rank in it. Score the file first: regurgitation score FILE --by SCORER --out {path}')
             starts.append(starts[-1] + len(line))
-    if sorted(ranks) != list(range(1, len(ranks) + 1)): raise InputError(f'{path}: its ranks are not 1 to {len(ranks)}. Rows were added or lost: score the file again.')
-    return np.array(starts[:-1]), np.array(ranks)
+    starts, ranks = np.array(starts[:-1]), np.array(ranks)
+    if (np.sort(ranks) != np.arange(1, len(ranks) + 1)).any(): raise InputError(f'{path}: its ranks are not 1 to {len(ranks)}. Rows were added or lost: score the file again.')
+    return starts, ranks
 
 def _copy(path, out, starts):
     with atomic(out) as part, open(path, 'rb') as f, open(part, 'wb') as g:
@@ -132,12 +134,12 @@ def _copy(path, out, starts):
 def order_file(path, out, reverse=False) -> int: # rows
     "Write a scored file with its best rows first, or its worst"
     starts, ranks = _ranked(path)
-    return _copy(path, out, starts[np.argsort(-ranks if reverse else ranks)].tolist())
+    return _copy(path, out, starts[np.argsort(-ranks if reverse else ranks)])
 
 def keep_file(path, out, top) -> int: # rows that stay
     "Write the best rows of a scored file in the order of the file: a number of them, or a share such as '50%'"
     starts, ranks = _ranked(path)
-    return _copy(path, out, starts[ranks <= _how_many(top, len(ranks))].tolist())
+    return _copy(path, out, starts[ranks <= _how_many(top, len(ranks))])
 
 def _how_many(top, rows):
     text = str(top).strip()
