@@ -24,6 +24,7 @@ def job_cost(study, data, arm, size, seed) -> dict: # as `estimate_tuning`
     "What a student costs that is tuned where it is served; raises `InputError` where it would pass the budget of a job"
     spec, learner = study.arms[arm], learner_of_job(study, ('student', arm))
     pool = data.elsewhere(spec['corpus'], seed, size) if 'corpus' in spec else data.train(seed, size)
+    if study.continued == 'added': pool = pool.select(range(max((n for n in study.sizes if n < size), default=0), size))
     if spec.get('plus'): pool = make_pool([*pool.to_list(), *data.more(spec['plus'], seed).to_list()])
     with tempfile.TemporaryDirectory() as folder:
         write_examples(pool, study.task, Path(folder)/'examples.jsonl', learner.languages)
@@ -51,16 +52,22 @@ def asking_costs(study, data, jobs, store=None) -> list: # as `costs`
     return rows
 
 # %% ../nbs/14a_costs.ipynb #cell-019
+def _within(study, at_most):
+    told = f'study {study.name}: its budget is {study.budget:,} dollars'
+    if at_most is None: raise InputError(f'{told}, and some prices are not in the study file, so nobody can say what it costs. Fill in price and prices from the pages of who serves, or take the budget out. Nothing was sent.')
+    if at_most > study.budget: raise InputError(f'{told}, and what is missing of it costs {at_most:,.2f} at most. Raise the budget, or take fewer sizes, epochs or test pairs. Nothing was sent.')
+
 def costs(study, # Study
           data, # its Data
           jobs, # those of `plan` in one list
           store=None, # Store with the answers that are there
          ) -> list: # dicts: what, number (of jobs or of requests), tokens, dollars (about), at_most; none where nothing is served
-    "What these jobs would cost; nothing is sent. Raises `InputError` where one would pass the budget of a job"
+    "What these jobs would cost; nothing is sent. Raises `InputError` where one would pass the budget of a job, or all of them that of the study"
     rows = {}
     for _, arm, size, seed in (j for j in jobs if isinstance(learner_of_job(study, j), Served)):
         cost, row = job_cost(study, data, arm, size, seed), rows.setdefault(arm, {'what': f'tuning, {arm}', 'number': 0, 'tokens': 0, 'dollars': 0, 'at_most': 0})
         for k, v in (('number', 1), ('tokens', cost['tokens']), ('dollars', cost['dollars']), ('at_most', cost['dollars_at_most'])): row[k] = None if v is None else round(row[k] + v, 4)
     found = [*rows.values(), *asking_costs(study, data, jobs, store)]
     total = lambda k: None if any(row[k] is None and row['tokens'] for row in found) else round(sum(row[k] or 0 for row in found), 4)
+    if found and study.budget is not None: _within(study, total('at_most'))
     return found + [{'what': 'all', 'number': None, 'tokens': None, 'dollars': None, 'at_most': total('at_most')}] if found else []

@@ -55,7 +55,8 @@ class Study:
     checkpoint: str = 'selected' # which one the row's scores are of: chosen on the development set, or 'last'
     test_pairs: int = 1000 # pairs of the test split that every model is evaluated on
     dev_pairs: int = 500 # human pairs that select the checkpoint, shared by all arms
-    continued: bool = False # each size starts from the checkpoint of the size before; else from fresh weights
+    continued: object = False # true: each size starts from the checkpoint of the size before, else from fresh weights; 'added': and reads only the pairs that were added
+    budget: float = None # dollars for what others do for this study: one that may cost more is refused before anything is sent
     full: dict = field(default_factory=dict) # what differs when the full study is asked for
 
     def __post_init__(self):
@@ -65,6 +66,7 @@ class Study:
             check_arm(spec, self.teachers, f'study {self.name}, arm {arm}', self.sizes)
             self.learns(self.learner | spec.get('learner', {}))
         if self.checkpoint not in ('selected', 'last'): raise InputError(f'study {self.name}: checkpoint {self.checkpoint!r}, expected selected or last.')
+        if self.continued not in (False, True, 'added'): raise InputError(f'study {self.name}: continued is {self.continued!r}, expected true, false or "added".')
         if load_task(self.task).name not in METRICS: raise InputError(f'study {self.name}: task {self.task!r}, and a study evaluates {" or ".join(METRICS)}.')
         self.learns(self.learner)
         for name, spec in self.teachers.items(): _check_teacher(self, spec, f'study {self.name}, teacher {name}')
@@ -141,6 +143,7 @@ def run_config(study, data, arm, size, seed) -> dict: # JSON value
     if 'corpus' in spec: own['elsewhere'] = pool_fingerprint(data.elsewhere(spec['corpus'], seed, size))
     if 'order' in spec: own['among'] = spec.get('among', study.sizes[-1]) # an order chooses among the seed's largest set, or more
     if spec.get('plus'): own['more'] = data.more_name(spec['plus'], seed)
+    if before and study.continued == 'added': own['continued'] = 'added'
     return {**own, 'arm': spec, 'teacher': teachers if len(teachers) > 1 else (teachers or [None])[0], 'size': size, 'seed': seed, 'before': before,
             'train': data.names['train'], 'dev': data.names['dev'], 'test': data.names['test'], 'versions': [VERSIONS[k] for k in STEPS], **study.learns(study.learner | spec.get('learner', {})).config()}
 
@@ -199,13 +202,19 @@ def student_folder(study, data, arm, size, seed, store, bar=None):
     else: available = data.train(seed, spec.get('among', study.sizes[-1]) if 'order' in spec else size)
     pool = training_set(available, written, size, spec, seed, scores, more)
     before = max((s for s in study.sizes if s < size), default=None) if study.continued else None
-    init = student_folder(study, data, arm, before, seed, store, bar)[0]/'last' if before else None
-    for part in curriculum_parts(pool, spec.get('curriculum')):
+    init, known = student_folder(study, data, arm, before, seed, store, bar) if before else (None, None)
+    init = init and init/'last'
+    for part in curriculum_parts(_added(pool, known) if study.continued == 'added' else pool, spec.get('curriculum')):
         how = {k: v for k, v in learner.config().items() if k != 'max_tokens'} # how long an answer may be changes no training
         config = {'pool': pool_fingerprint(part), 'dev': data.names['dev'], 'seed': seed, 'init': init and init.parent.name, **how}
         folder = store.get('training', config, lambda folder: learner.train(part, data.splits['dev'], folder, seed, init, bar))
         init = folder/'last'
     return folder, pool
+
+def _added(pool, known):
+    "The pairs that are not in a smaller pool"
+    ids = set(known['id'][:]) if known else ()
+    return pool.select([i for i, id in enumerate(pool['id'][:]) if id not in ids])
 
 # %% ../nbs/14_studies.ipynb #cell-071
 def evaluate(hypotheses, # one text for each pair of the pool

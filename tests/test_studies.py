@@ -1,5 +1,5 @@
 "A study killed at random moments, and study files that are wrong."
-import shutil, subprocess, sys, time
+import json, shutil, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
 import pytest, torch
@@ -90,6 +90,12 @@ def test_sizes_can_continue_from_the_size_before(tmp_path):
     by = lambda folder: {r['size']: r for r in rows_of(folder) if r['role'] == 'arm'}
     assert by(tmp_path/'out')[20]['metrics'] == by(tmp_path/'fresh')[20]['metrics']
     assert by(tmp_path/'out')[40]['dev_bits_per_byte'] != by(tmp_path/'fresh')[40]['dev_bits_per_byte']
+    run_study(replace(s, continued='added'), tmp_path/'added', Store(tmp_path/'store'), workers=1)
+    assert by(tmp_path/'added')[20]['key'] == by(tmp_path/'out')[20]['key'] and by(tmp_path/'added')[40]['training_set'] == by(tmp_path/'out')[40]['training_set']
+    assert by(tmp_path/'added')[40]['dev_bits_per_byte'] != by(tmp_path/'out')[40]['dev_bits_per_byte']
+    told = [json.loads(p.read_text())['config'] for p in (tmp_path/'store'/'training').glob('*/config.json')]
+    assert len({c['pool'] for c in told if c['init']}) == 2 # one went on with all pairs, one with those that were added
+    with pytest.raises(InputError, match='expected true, false or "added"'): replace(s, continued='new')
 
 BAD = [('name = "x"\n', "no field 'arms'"), ('arms = {\n', 'not valid TOML'), ('colour = 1\n', "unknown field 'colour'"),
        ('name="x"\nquestion="?"\nsizes=[2,1]\nseeds=[0]\narms={real={}}\n', 'must ascend'),
