@@ -104,6 +104,25 @@ def test_two_files_are_compared_and_the_pairs_on_which_they_agree_are_kept(tmp_p
         done = call('score', tmp_path/'a.jsonl', *wrong, '--out', tmp_path/'no.jsonl')
         assert done.returncode == 2 and said in ' '.join(done.stderr.split())
 
+@pytest.mark.parametrize('by', ['bleu', 'detector'])
+def test_a_file_is_scored_ordered_and_cut_and_its_references_are_not_seen(tmp_path, by):
+    from regurgitation.corpora import load_corpus
+    pairs = load_corpus('bible', n=400, source='wyc', target='web', also='bbe').to_list()
+    rows = [{'id': p['id'], 'source': p['source'], 'target': p['source'] if i % 2 else p['target'], 'references': [p['target']]} for i, p in enumerate(pairs)] # every other one is only copied
+    write = lambda name, rows: (tmp_path/name).write_text(''.join(json.dumps(r) + '\n' for r in rows))
+    write('labelled.jsonl', rows[:300]); write('made.jsonl', rows[300:])
+    write('turned.jsonl', [{**r, 'references': rows[300 + (i + 1) % 100]['references']} for i, r in enumerate(rows[300:])])
+    for name in ('made', 'turned'):
+        done = call('score', tmp_path/f'{name}.jsonl', '--by', by, '--labelled', tmp_path/'labelled.jsonl', '--out', tmp_path/f'{name}.scored.jsonl')
+        assert done.returncode == 0, done.stderr
+    scored = read_rows(tmp_path/'made.scored.jsonl')
+    assert [(r['score'], r['rank']) for r in scored] == [(r['score'], r['rank']) for r in read_rows(tmp_path/'turned.scored.jsonl')] and len({r['score'] for r in scored}) > 5
+    if by == 'detector': return # the rest is the same for both
+    assert call('order', tmp_path/'made.scored.jsonl', '--out', tmp_path/'best.jsonl').returncode == 0 == call('keep', tmp_path/'made.scored.jsonl', '--top', '25', '--out', tmp_path/'kept.jsonl').returncode
+    best = read_rows(tmp_path/'best.jsonl')
+    assert [r['rank'] for r in best] == list(range(1, 101)) and [r['score'] for r in best] == sorted((r['score'] for r in scored), reverse=True)
+    assert read_rows(tmp_path/'kept.jsonl') == [r for r in scored if r['rank'] <= 25]
+
 def test_what_does_not_come_out_counts_as_empty():
     from regurgitation.corpora import load_corpus
     from regurgitation.generation import quality
