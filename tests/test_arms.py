@@ -90,7 +90,8 @@ def test_a_mixture_whose_ids_collide_is_told():
 
 ARMS = {'real': {}, 'poor': {'teacher': 'bbe'}, 'third': {'teacher': 'bbe', 'real': 1/3}, 'wrong': {'swap': .2}, 'oracle': {'teacher': 'bbe', 'order': 'oracle'}, 'twin': {'teacher': 'bbe', 'order': '-oracle', 'twin': True},
         'more': {'teacher': 'bbe', 'plus': 30}, 'last': {'teacher': 'bbe', 'real': .5, 'curriculum': 'generated-first'}, 'narrow': {'learner': {'d_model': 16}, 'sizes': [40]},
-        'other': {'corpus': 'bible', 'sizes': [40]}, 'agreed': {'teacher': 'bbe', 'order': 'agreement', 'against': 'web', 'among': 70, 'sizes': [40]}}
+        'other': {'corpus': 'bible', 'sizes': [40]}, 'agreed': {'teacher': 'bbe', 'order': 'agreement', 'against': 'web', 'among': 70, 'sizes': [40]},
+        'best': {'teacher': 'bbe', 'order': 'oracle', 'curriculum': 'best-first', 'sizes': [40]}, 'every': {'teacher': ['bbe', 'web'], 'every': True, 'sizes': [40]}}
 SMALL = Study('small', 'What?', ARMS, [0, 20, 40], [0], {'bbe': {'recorded': 'bbe'}, 'web': {'recorded': 'web'}}, corpus_options={'source': 'wyc', 'target': 'web', 'also': 'bbe'}, sources=100, labelled=20, checkpoint='last',
               references={'bbe': {'target': 'bbe', 'also': 'web'}}, learner={'d_model': 32, 'vocab_size': 300, 'epochs': 1, 'precision': 'float32'}, test_pairs=30, dev_pairs=20)
 
@@ -102,10 +103,17 @@ def rows(tmp_path_factory):
 
 def test_arms_with_targets_that_were_written_elsewhere(rows):
     found, folder = rows
-    assert len(found) == len(ARMS)*2 - 3 + 1 + 4 + 2 and found['more', 0]['pairs_real'] == 30 and {arm for arm, _ in found} >= {'copy', 'untrained', 'teacher:bbe'}
+    assert len(found) == len(ARMS)*2 - 5 + 1 + 4 + 2 and found['more', 0]['pairs_real'] == 30 and {arm for arm, _ in found} >= {'copy', 'untrained', 'teacher:bbe'}
     count = lambda arm: (found[arm, 40]['pairs_real'], found[arm, 40]['pairs_generated'])
-    assert [count(a) for a in ARMS] == [(40, 0), (0, 40), (13, 27), (40, 0), (0, 40), (40, 0), (30, 40), (20, 20), (40, 0), (40, 0), (0, 40)]
+    assert [count(a) for a in ARMS] == [(40, 0), (0, 40), (13, 27), (40, 0), (0, 40), (40, 0), (30, 40), (20, 20), (40, 0), (40, 0), (0, 40), (0, 40), (0, 40)]
     assert not [j for phase in plan(SMALL, Data(SMALL), folder/'out') for j in phase]
+
+def test_curricula_and_targets_by_every_teacher(rows):
+    found = rows[0]
+    assert found['best', 40]['training_set'] == found['oracle', 40]['training_set'] and found['best', 40]['dev_bits_per_byte'] != found['oracle', 40]['dev_bits_per_byte']
+    for wrong, message in (({'teacher': 'bbe', 'curriculum': 'best-first'}, 'needs an order'), ({'teacher': 'bbe', 'curriculum': 'shuffled'}, 'expected generated-first'),
+                           ({'teacher': 'bbe', 'every': True}, 'this arm has fewer'), ({'teacher': ['bbe', 'web'], 'every': True, 'real': .5}, 'not with real')):
+        with pytest.raises(InputError, match=message): replace(SMALL, arms={'a': wrong})
 
 def test_an_arm_may_have_another_learner_and_another_corpus(rows):
     found = rows[0]
