@@ -3,7 +3,7 @@
     python results/finetuning_why/measure.py      makes the rows that are missing; stop it at any moment and call it again
 
 For each arm, of the pairs on which its student of the first seed was trained:
-bits_per_byte   how surprising the targets are to Gemma 3 270M before any tuning, asked without an example (ends included)
+bits_per_byte   how surprising the first 200 targets are to Gemma 3 270M before any tuning, asked without an example (ends included)
 echoes          share of targets that say nothing but a word of the prompt, such as "English:"
 words           words of the targets over those of the human ones
 like_own        chrF of the targets against what Gemma itself wrote for the same sources
@@ -57,11 +57,8 @@ def main():
     study, store = load_study(STUDY), Store()
     data, size = Data(study), study.sizes[-1]
     rows = read_rows(ROWS) if ROWS.exists() else []
-    if not any(r['part'] == 'style' for r in rows):
-        for row in style_rows(study): append_row(ROWS, row)
     done = {(r['arm'], r['seed']) for r in rows if r['part'] == 'targets'}
     missing = [(arm, seed) for seed in study.seeds[:1] for arm in study.arms if (arm, seed) not in done]
-    if not missing: return
     base = get_model(study.learner['model'])
     lm, tokeniser = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(base)
     own = data.texts('self')
@@ -71,8 +68,10 @@ def main():
         pool = training_set(human, [generated_pool(study, data, arm, t, seed, store) for t in teachers_of(spec)], size, spec, seed)
         ids, targets = pool['id'][:], pool['target'][:]
         words = {r['id']: len(r['target'].split()) for r in human}
-        append_row(ROWS, {'study': 'finetuning_why', 'part': 'targets', 'arm': arm, 'size': size, 'seed': seed, 'training_set': pool_fingerprint(pool), 'bits_per_byte': round(bits_per_byte(lm, tokeniser, pool), 5),
+        append_row(ROWS, {'study': 'finetuning_why', 'part': 'targets', 'arm': arm, 'size': size, 'seed': seed, 'training_set': pool_fingerprint(pool), 'bits_per_byte': round(bits_per_byte(lm, tokeniser, pool.select(range(200))), 5),
                           'echoes': sum(t.strip().lower() in ECHOES for t in targets)/len(targets), 'typographic': sum(map(typographic, targets))/len(targets), 'words': sum(len(t.split()) for t in targets)/sum(words[i] for i in ids),
                           'like_own': {'score': round((found := chrf(targets, [[own[i]] for i in ids])).score, 4), 'signature': found.signature}, 'hardware': hardware(), 'version': __version__})
+    if not any(r['part'] == 'style' for r in rows):
+        for row in style_rows(study): append_row(ROWS, row)
 
 if __name__ == '__main__': main()
