@@ -154,6 +154,15 @@ def interval_figure(gaps, # label -> `Gap` of metrics, from the top down
         return _explain(figure, caption, 105) if caption else figure
 
 # %% ../nbs/17_figures.ipynb #cell-056-b
+def _labels(figure, ax, points):
+    "A name beside each point, higher where another one is in its way"
+    placed, point = [], figure.dpi/72
+    for label, (x, y) in sorted(points.items(), key=lambda p: p[1][1]):
+        (right, up), shift = ax.transData.transform((x, y))/point, 5
+        while any(abs(right - r) < 75 and abs(up + shift - u) < 10 for r, u in placed): shift += 2
+        placed.append((right, up + shift))
+        ax.annotate(label, (x, y), xytext=(6, shift), textcoords='offset points', fontsize=8.5)
+
 def scatter_figure(points, # label -> (x, `Gap` of metrics)
                    title, xlabel, ylabel, caption='',
                    margin=None, # grey above and below zero; no line at zero where none is given
@@ -165,8 +174,8 @@ def scatter_figure(points, # label -> (x, `Gap` of metrics)
         if margin: ax.axhline(0, color=INK, lw=1); ax.axhspan(-margin, margin, color='grey', alpha=0.18, lw=0)
         for label, (x, g) in points.items():
             ax.errorbar(x, g.estimate, yerr=[[g.estimate - g.low], [g.high - g.estimate]], fmt='o', ms=5, lw=1.4, capsize=2.5, color=(colours or {}).get(label, COLOURS[1]))
-            ax.annotate(label, (x, g.estimate), xytext=(6, 5), textcoords='offset points', fontsize=8.5)
         ax.margins(x=0.16)
+        _labels(figure, ax, {label: (x, g.estimate) for label, (x, g) in points.items()})
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
         return _explain(figure, caption, 105) if caption else figure
 
