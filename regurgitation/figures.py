@@ -157,6 +157,7 @@ def interval_figure(gaps, # label -> `Gap` of metrics, from the top down
 def _labels(figure, ax, points):
     "A name beside each point, higher where another one is in its way"
     placed, point = [], figure.dpi/72
+    ax.autoscale_view() # the limits are set late otherwise
     for label, (x, y) in sorted(points.items(), key=lambda p: p[1][1]):
         (right, up), shift = ax.transData.transform((x, y))/point, 5
         while any(abs(right - r) < 75 and abs(up + shift - u) < 10 for r, u in placed): shift += 2
