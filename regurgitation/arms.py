@@ -79,7 +79,9 @@ def check_arm(spec, # the table of an arm
     if strange := sorted(set(spec.get('sizes', sizes)) - set(sizes)): raise InputError(f'{where}: size {strange[0]} is none of the study. It has {", ".join(map(str, sizes))}.')
     if spec.get('curriculum') not in (None, *CURRICULA): raise InputError(f'{where}: curriculum is {spec["curriculum"]!r}, expected {", ".join(CURRICULA)}.')
     if spec.get('curriculum', '').startswith('best') and 'order' not in spec: raise InputError(f'{where}: the curriculum {spec["curriculum"]} needs an order that says what is best.')
-    if spec.get('every') and (more := sorted({'order', 'twin', 'resample', 'real', 'weights'} & set(spec)) or len(teachers_of(spec)) < 2): raise InputError(f'{where}: every is for two teachers or more, {"and not with " + more[0] if more is not True else "and this arm has fewer"}.')
+    if spec.get('every'):
+        if len(teachers_of(spec)) < 2: raise InputError(f'{where}: every is for two teachers or more, and this arm has fewer.')
+        if strange := sorted({'order', 'twin', 'resample', 'real', 'weights'} & set(spec)): raise InputError(f'{where}: every goes not with {strange[0]}. Leave one of the two out.')
     if scorer_of(spec):
         if scorer_of(spec) not in SCORERS: raise InputError(f'{where}: no scorer {scorer_of(spec)!r}. Known: {", ".join(SCORERS)}.')
         if (scorer_of(spec) == 'agreement') != ('against' in spec): raise InputError(f'{where}: the order agreement, and no other, needs against: another teacher of the study.')
