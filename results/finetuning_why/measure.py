@@ -1,4 +1,4 @@
-"""What the training sets of results/finetuning are like to the model that learns from them: rows behind the page "Does a stronger teacher help?"
+"""What the training sets of the fine-tuning studies are like: rows behind the pages "Does a stronger teacher help?" and "The same for question answering"
 
     python results/finetuning_why/measure.py      makes the rows that are missing; stop it at any moment and call it again
 
@@ -11,6 +11,10 @@ typographic     share of targets with a typographic quotation mark or apostrophe
 
 And of each arm's translations of the test set, over all seeds: how much better they are than those of the human arm when quotation marks,
 apostrophes, dashes and dots are written alike in translations and references.
+
+For each arm and seed of results/finetuning_squad, of the questions on which the student was trained: exact match and F1 of the answers against
+the human ones, their words and those of the human ones, and the share that stands word for word in the text. The same for Gemma's answers to all
+questions, and to those to which SmolLM2 gave the same answer (`part` is "agreement").
 """
 import math
 from pathlib import Path
@@ -19,16 +23,17 @@ import numpy as np, torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from regurgitation import __version__
-from regurgitation.arms import Data, teachers_of, training_set
+from regurgitation.arms import Data, scorer_of, teachers_of, training_set
 from regurgitation.claims import Results
 from regurgitation.core import Store, append_row, hardware, pool_fingerprint, progress, read_rows
 from regurgitation.finetuning import Examples, answer_loss
-from regurgitation.metrics import chrf, gap_interval, statistics
+from regurgitation.metrics import chrf, exact_match, f1, gap_interval, statistics
+from regurgitation.mixture import agreement_scores
 from regurgitation.models import get_model
-from regurgitation.studies import generated_pool, load_study
+from regurgitation.studies import arm_scores, generated_pool, load_study
 
 HERE = Path(__file__).parent
-ROWS, STUDY = HERE/'rows.jsonl', HERE.parent/'finetuning'/'study.toml'
+ROWS, STUDY, QUESTIONS = HERE/'rows.jsonl', HERE.parent/'finetuning'/'study.toml', HERE.parent/'finetuning_squad'/'study.toml'
 ECHOES = {'english:', 'english', 'german:', 'german'}
 
 @torch.no_grad()
@@ -53,25 +58,53 @@ def style_rows(study):
         yield {'study': 'finetuning_why', 'part': 'style', 'arm': arm, 'metric': 'bleu', **{k: getattr(g, k) for k in ('estimate', 'low', 'high', 'p', 'seeds', 'items')}, 'typographic': sum(map(typographic, shown['hypotheses']))/len(ids),
                'signature': results.rows[0]['metrics']['bleu']['signature'] + ', quotation marks alike', 'version': __version__}
 
-def main():
-    study, store = load_study(STUDY), Store()
-    data, size = Data(study), study.sizes[-1]
-    rows = read_rows(ROWS) if ROWS.exists() else []
-    done = {(r['arm'], r['seed']) for r in rows if r['part'] == 'targets'}
-    missing = [(arm, seed) for seed in study.seeds[:1] for arm in study.arms if (arm, seed) not in done]
-    base = get_model(study.learner['model'])
+def drawn(study, data, arm, seed, store):
+    "The training set of an arm at the largest size"
+    spec, size = study.arms[arm], study.sizes[-1]
+    available = data.train(seed, max(size, spec.get('among', 0)))
+    scores = arm_scores(study, data, arm, store) if scorer_of(spec) else None
+    return training_set(available, [generated_pool(study, data, arm, t, seed, store) for t in teachers_of(spec)], size, spec, seed, scores)
+
+def target_rows(study, store, done):
+    data, base = Data(study), get_model(study.learner['model'])
+    if not (missing := [(arm, seed) for seed in study.seeds[:1] for arm in study.arms if (arm, seed) not in done]): return
     lm, tokeniser = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(base)
-    own = data.texts('self')
+    own, human = data.texts('self'), {r['id']: len(r['target'].split()) for r in data.splits['train'].to_list()}
     own = dict(zip(own['id'][:], own['target'][:]))
     for arm, seed in progress(missing, label='training sets', unit=' sets'):
-        spec, human = study.arms[arm], data.train(seed, size)
-        pool = training_set(human, [generated_pool(study, data, arm, t, seed, store) for t in teachers_of(spec)], size, spec, seed)
+        pool = drawn(study, data, arm, seed, store)
         ids, targets = pool['id'][:], pool['target'][:]
-        words = {r['id']: len(r['target'].split()) for r in human}
-        append_row(ROWS, {'study': 'finetuning_why', 'part': 'targets', 'arm': arm, 'size': size, 'seed': seed, 'training_set': pool_fingerprint(pool), 'bits_per_byte': round(bits_per_byte(lm, tokeniser, pool.select(range(200))), 5),
-                          'echoes': sum(t.strip().lower() in ECHOES for t in targets)/len(targets), 'typographic': sum(map(typographic, targets))/len(targets), 'words': sum(len(t.split()) for t in targets)/sum(words[i] for i in ids),
-                          'like_own': {'score': round((found := chrf(targets, [[own[i]] for i in ids])).score, 4), 'signature': found.signature}, 'hardware': hardware(), 'version': __version__})
-    if not any(r['part'] == 'style' for r in rows):
-        for row in style_rows(study): append_row(ROWS, row)
+        yield {'study': 'finetuning_why', 'part': 'targets', 'arm': arm, 'size': study.sizes[-1], 'seed': seed, 'training_set': pool_fingerprint(pool), 'bits_per_byte': round(bits_per_byte(lm, tokeniser, pool.select(range(200))), 5),
+               'echoes': sum(t.strip().lower() in ECHOES for t in targets)/len(targets), 'typographic': sum(map(typographic, targets))/len(targets), 'words': sum(len(t.split()) for t in targets)/sum(human[i] for i in ids),
+               'like_own': {'score': round((found := chrf(targets, [[own[i]] for i in ids])).score, 4), 'signature': found.signature}, 'hardware': hardware(), 'version': __version__}
+
+def beside_human(pool, human):
+    "What answers are like beside the human ones to the same questions"
+    targets, right = pool['target'][:], [human[i]['target'] for i in pool['id'][:]]
+    scores = {k: {'score': round((found := metric(targets, right)).score, 4), 'signature': found.signature} for k, metric in (('exact_match', exact_match), ('f1', f1))}
+    words = lambda texts: round(float(np.mean([len(t.split()) for t in texts])), 4)
+    return {'questions': len(pool), **scores, 'words': words(targets), 'human_words': words(right), 'in_text': sum(t in s for s, t in zip(pool['source'][:], targets))/len(pool)}
+
+def answer_rows(study, store, done):
+    data, told = Data(study), {'hardware': hardware(), 'version': __version__}
+    human = {r['id']: r for r in data.splits['train'].to_list()}
+    for arm, seed in [(arm, seed) for arm in study.arms for seed in study.seeds if (arm, seed) not in done]:
+        pool = drawn(study, data, arm, seed, store)
+        yield {'study': 'finetuning_why', 'part': 'answers', 'arm': arm, 'size': study.sizes[-1], 'seed': seed, 'training_set': pool_fingerprint(pool), **beside_human(pool, human), **told}
+
+def agreement_rows(study):
+    data, told = Data(study), {'hardware': hardware(), 'version': __version__}
+    human, pool = {r['id']: r for r in data.splits['train'].to_list()}, data.texts('self')
+    same = agreement_scores(pool, data.texts('smollm2')) == 100
+    for arm, kept in (('all', np.ones(len(pool), bool)), ('the same answer', same), ('another answer', ~same)):
+        yield {'study': 'finetuning_why', 'part': 'agreement', 'arm': arm, **beside_human(pool.select(np.flatnonzero(kept)), human), **told}
+
+def main():
+    study, questions, store = load_study(STUDY), load_study(QUESTIONS), Store()
+    rows = read_rows(ROWS) if ROWS.exists() else []
+    done = lambda part: {(r['arm'], r.get('seed')) for r in rows if r['part'] == part}
+    for made in (target_rows(study, store, done('targets')), *([] if done('style') else [style_rows(study)]),
+                 answer_rows(questions, store, done('answers')), *([] if done('agreement') else [agreement_rows(questions)])):
+        for row in made: append_row(ROWS, row)
 
 if __name__ == '__main__': main()
