@@ -215,8 +215,58 @@ def languages(study) -> tuple: # names
     return names[::-1] if LANGUAGES[names[1]] == study.corpus_options.get('source') else names
 
 # %% ../nbs/13a_arms.ipynb #cell-049
+def _splits(study):
+    load = lambda split, n=None: load_corpus(study.corpus, split=split, n=n, **study.corpus_options)
+    other = lambda corpus, split, n: load_corpus(corpus, split=split, n=n) if corpus else load(split, n)
+    sources = load(study.split, study.sources)
+    train, labelled = _set_aside(sources, study.labelled)
+    splits = {'train': train, 'dev': other(study.chosen_on or study.tested_on, 'dev', study.dev_pairs), 'test': other(study.tested_on, 'test', study.test_pairs)}
+    if labelled: splits |= {'labelled': labelled, 'sources': sources}
+    if any(map(is_trained, study.teachers.values())): splits['teacher'] = load('teacher')
+    for name, options in study.references.items(): splits[name] = _other_references(study, name, options, splits['test'])
+    if (needed := max([study.sizes[-1], *(spec.get('among', 0) for spec in study.arms.values())])) > len(splits['train']):
+        raise InputError(f'study {study.name}: size {needed:,}, and the training split of {study.corpus} has {len(splits["train"]):,} pairs. Lower the sizes.')
+    return splits
+
+def _set_aside(sources, n):
+    "Pairs to train on, and the last n for the scorers; a text that the scorers learn from is not trained on"
+    if not n: return sources, None
+    labelled, rest = sources.select(range(len(sources) - n, len(sources))), sources.select(range(len(sources) - n))
+    seen = {normalise(text) for text in labelled['source'][:]}
+    return rest.select([i for i, text in enumerate(rest['source'][:]) if normalise(text) not in seen]), labelled
+
+def _other_references(study, name, options, test):
+    others = load_corpus(study.corpus, split='test', **{**study.corpus_options, **options})
+    place = {id: i for i, id in enumerate(others['id'][:])}
+    if gone := [id for id in test['id'][:] if id not in place]:
+        raise InputError(f'study {study.name}: {len(gone)} of {len(test)} test pairs have no reference in {name}, such as {gone[0]!r}. Take only pairs that have both.')
+    return others.select([place[id] for id in test['id'][:]])
+
+# %% ../nbs/13a_arms.ipynb #cell-051
+class _Teachers:
+    "What the teachers of a study wrote"
+    def reading(self, name): # what determines a teacher that is read
+        key = 'teacher', name
+        if key not in self.names: self.names[key] = self._asking_config(name) if is_asked(self.study.teachers[name]) else reading_config(self.study.teachers[name], self.all_sources)
+        return self.names[key]
+
+    def asking(self, name, store=None, load=False): # the generator behind a teacher
+        return asking(self.study.teachers[name], self.splits['dev'], self.study.task, languages(self.study), store, load)
+
+    def _asking_config(self, name):
+        generator = self.asking(name)
+        return {'asked': generator.config(self.study.task), 'keep': list(generator.keep)}
+
+    def texts(self, name, store=None, pool=None, bar=None): # what a teacher that is not trained wrote for the sources, or for a pool; who is asked writes now what is missing
+        teacher, pool = self.study.teachers[name], self.all_sources if pool is None else pool
+        if not is_asked(teacher): return texts_of(teacher, pool)
+        generator = self.asking(name, store)
+        if to_ask(pool, generator, self.study.task): generator = self.asking(name, store, load=True) # a model is loaded only where something is missing
+        return answered(generator, pool, self.study.task, bar)
+
+# %% ../nbs/13a_arms.ipynb #cell-053
 @dataclass(frozen=True)
-class Data:
+class Data(_Teachers):
     "The splits of a study's corpus and their fingerprints"
     study: object # a Study
     def __post_init__(self):
@@ -261,50 +311,3 @@ class Data:
         pool = load_corpus(corpus, split='train')
         if size > len(pool): raise InputError(f'study {self.study.name}: size {size:,}, and the training split of {corpus} has {len(pool):,} pairs. Give the arm fewer by its field sizes.')
         return pool.select(shuffled(range(len(pool)), 'corpus', seed)[:size])
-
-    def reading(self, name): # what determines a teacher that is read
-        key = 'teacher', name
-        if key not in self.names: self.names[key] = self._asking_config(name) if is_asked(self.study.teachers[name]) else reading_config(self.study.teachers[name], self.all_sources)
-        return self.names[key]
-
-    def asking(self, name, store=None, load=False): # the generator behind a teacher
-        return asking(self.study.teachers[name], self.splits['dev'], self.study.task, languages(self.study), store, load)
-
-    def _asking_config(self, name):
-        generator = self.asking(name)
-        return {'asked': generator.config(self.study.task), 'keep': list(generator.keep)}
-
-    def texts(self, name, store=None, pool=None, bar=None): # what a teacher that is not trained wrote for the sources, or for a pool; who is asked writes now what is missing
-        teacher, pool = self.study.teachers[name], self.all_sources if pool is None else pool
-        if not is_asked(teacher): return texts_of(teacher, pool)
-        generator = self.asking(name, store)
-        if to_ask(pool, generator, self.study.task): generator = self.asking(name, store, load=True) # a model is loaded only where something is missing
-        return answered(generator, pool, self.study.task, bar)
-
-# %% ../nbs/13a_arms.ipynb #cell-050
-def _splits(study):
-    load = lambda split, n=None: load_corpus(study.corpus, split=split, n=n, **study.corpus_options)
-    other = lambda corpus, split, n: load_corpus(corpus, split=split, n=n) if corpus else load(split, n)
-    sources = load(study.split, study.sources)
-    train, labelled = _set_aside(sources, study.labelled)
-    splits = {'train': train, 'dev': other(study.chosen_on or study.tested_on, 'dev', study.dev_pairs), 'test': other(study.tested_on, 'test', study.test_pairs)}
-    if labelled: splits |= {'labelled': labelled, 'sources': sources}
-    if any(map(is_trained, study.teachers.values())): splits['teacher'] = load('teacher')
-    for name, options in study.references.items(): splits[name] = _other_references(study, name, options, splits['test'])
-    if (needed := max([study.sizes[-1], *(spec.get('among', 0) for spec in study.arms.values())])) > len(splits['train']):
-        raise InputError(f'study {study.name}: size {needed:,}, and the training split of {study.corpus} has {len(splits["train"]):,} pairs. Lower the sizes.')
-    return splits
-
-def _set_aside(sources, n):
-    "Pairs to train on, and the last n for the scorers; a text that the scorers learn from is not trained on"
-    if not n: return sources, None
-    labelled, rest = sources.select(range(len(sources) - n, len(sources))), sources.select(range(len(sources) - n))
-    seen = {normalise(text) for text in labelled['source'][:]}
-    return rest.select([i for i, text in enumerate(rest['source'][:]) if normalise(text) not in seen]), labelled
-
-def _other_references(study, name, options, test):
-    others = load_corpus(study.corpus, split='test', **{**study.corpus_options, **options})
-    place = {id: i for i, id in enumerate(others['id'][:])}
-    if gone := [id for id in test['id'][:] if id not in place]:
-        raise InputError(f'study {study.name}: {len(gone)} of {len(test)} test pairs have no reference in {name}, such as {gone[0]!r}. Take only pairs that have both.')
-    return others.select([place[id] for id in test['id'][:]])

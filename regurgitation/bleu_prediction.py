@@ -316,10 +316,46 @@ def _cross_fit(X, y, folds, seed):
     return found, shuffled
 
 # %% ../nbs/10_bleu_prediction.ipynb #cell-063
-ALGORITHM, _TOLD = 1, ('name', 'human_pairs', 'offset', 'importances') # raise the number when features or fitting change
 def _digest(source): return fingerprint(normalise(source)) # a saved predictor names the labelled sources without holding them
 
-class BleuPredictor:
+class _Labelled:
+    "What has learned from labelled pairs refuses to judge them: `known` has their ids and the digests of their sources"
+    def _refuse(self, rows):
+        if not (shared := [f'{id} ("{source[:60]}")' for id, source in rows if id in self.known or _digest(source) in self.known]): return
+        raise InputError(f'{len(shared)} pairs are among the {self.human_pairs:,} labelled ones, by id or by source: {"; ".join(shared[:3])}{" ..." if len(shared) > 3 else ""}. '
+                         'A score that has seen their references may not order them: divide with split_by_group, or leave them out.')
+
+    def check_disjoint(self, pool): # a pool, or any iterable of rows
+        "Raises `InputError` naming the pairs of a pool that are labelled ones too, by id or by normalised source"
+        self._refuse(row[:2] for row in _rows(pool))
+
+# %% ../nbs/10_bleu_prediction.ipynb #cell-065
+ALGORITHM, _TOLD = 1, ('name', 'human_pairs', 'offset', 'importances') # raise the number when features or fitting change
+
+class _Saved:
+    "A predictor in a folder, and back"
+    def save(self, folder):
+        "Write the predictor as JSON and safetensors"
+        told = {name: getattr(self, name) for name in ('metric', 'features', 'seed', *_TOLD)} | {'algorithm': ALGORITHM, 'known': sorted(self.known), 'words': self.resources.words}
+        arrays = {'predicted': self.predicted, 'truth': self.truth} | {f'trees {name}': a for name, a in self.trees.items()}
+        with atomic(Path(folder)/'arrays.safetensors') as part: save_file(arrays | self.resources.arrays, part)
+        with atomic(Path(folder)/'predictor.json') as part: part.write_text(json.dumps(told, ensure_ascii=False), encoding='utf-8')
+
+    @classmethod
+    def load(cls, folder):
+        "The predictor that `save` wrote; raises `InputError` where there is none, or one of another version"
+        try: told, arrays = json.loads((Path(folder)/'predictor.json').read_text(encoding='utf-8')), load_file(Path(folder)/'arrays.safetensors')
+        except (OSError, ValueError, SafetensorError) as e: raise InputError(f'{folder}: no predictor can be read there ({e}). Fit one and save it.') from e
+        if told['algorithm'] != ALGORITHM: raise InputError(f'{folder}: fitted by version {told["algorithm"]} of the method, this is {ALGORITHM}. Fit it again.')
+        predictor = cls(told['metric'], told['features'], told['seed'])
+        for name in _TOLD: setattr(predictor, name, told[name])
+        predictor.known, predictor.predicted, predictor.truth = {*told['known']}, arrays['predicted'], arrays['truth']
+        predictor.trees = {name.removeprefix('trees '): a for name, a in arrays.items() if name.startswith('trees ')}
+        predictor.resources = Resources(told['words'], {name: a for name, a in arrays.items() if name.split()[0] in ('forward', 'back', 'source', 'target')})
+        return predictor
+
+# %% ../nbs/10_bleu_prediction.ipynb #cell-067
+class BleuPredictor(_Labelled, _Saved):
     "Predicts the sentence BLEU (or chrF) of generated targets without their references; called with a pool it is a scorer"
     def __init__(self, metric='bleu', # or 'chrf'
                  features=None, # names; those of the texts, and those of `OWN` that every labelled pair has, where none are given
@@ -363,37 +399,8 @@ class BleuPredictor:
         return np.concatenate(scores)
     __call__ = predict
 
-    def _refuse(self, rows):
-        if not (shared := [f'{id} ("{source[:60]}")' for id, source in rows if id in self.known or _digest(source) in self.known]): return
-        raise InputError(f'{len(shared)} pairs are among the {self.human_pairs:,} labelled ones, by id or by source: {"; ".join(shared[:3])}{" ..." if len(shared) > 3 else ""}. '
-                         'A score that has seen their references may not order them: divide with split_by_group, or leave them out.')
-
-    def check_disjoint(self, pool): # a pool, or any iterable of rows
-        "Raises `InputError` naming the pairs of a pool that are labelled ones too, by id or by normalised source"
-        self._refuse(row[:2] for row in _rows(pool))
-
     @property
     def sees(self) -> str:
         "What a score has seen, for the row of a study"
         own = f' with the {" and ".join(own)} of its generator' if (own := [name for name in OWN if name in self.features]) else ''
         return f'source and generated target{own}; {self.human_pairs} human pairs outside the pool; no reference of the pool'
-
-    def save(self, folder):
-        "Write the predictor as JSON and safetensors"
-        told = {name: getattr(self, name) for name in ('metric', 'features', 'seed', *_TOLD)} | {'algorithm': ALGORITHM, 'known': sorted(self.known), 'words': self.resources.words}
-        arrays = {'predicted': self.predicted, 'truth': self.truth} | {f'trees {name}': a for name, a in self.trees.items()}
-        with atomic(Path(folder)/'arrays.safetensors') as part: save_file(arrays | self.resources.arrays, part)
-        with atomic(Path(folder)/'predictor.json') as part: part.write_text(json.dumps(told, ensure_ascii=False), encoding='utf-8')
-
-    @classmethod
-    def load(cls, folder):
-        "The predictor that `save` wrote; raises `InputError` where there is none, or one of another version"
-        try: told, arrays = json.loads((Path(folder)/'predictor.json').read_text(encoding='utf-8')), load_file(Path(folder)/'arrays.safetensors')
-        except (OSError, ValueError, SafetensorError) as e: raise InputError(f'{folder}: no predictor can be read there ({e}). Fit one and save it.') from e
-        if told['algorithm'] != ALGORITHM: raise InputError(f'{folder}: fitted by version {told["algorithm"]} of the method, this is {ALGORITHM}. Fit it again.')
-        predictor = cls(told['metric'], told['features'], told['seed'])
-        for name in _TOLD: setattr(predictor, name, told[name])
-        predictor.known, predictor.predicted, predictor.truth = {*told['known']}, arrays['predicted'], arrays['truth']
-        predictor.trees = {name.removeprefix('trees '): a for name, a in arrays.items() if name.startswith('trees ')}
-        predictor.resources = Resources(told['words'], {name: a for name, a in arrays.items() if name.split()[0] in ('forward', 'back', 'source', 'target')})
-        return predictor

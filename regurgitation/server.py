@@ -159,11 +159,36 @@ async def _verdict(run, id, error, status, said):
     if isinstance(error, InputError) or status and status < 500 and status not in _RETRIED: return {'id': id, 'error': said}
 
 # %% ../nbs/05c_server.ipynb #cell-044
+class _Turns:
+    "Who may send next. Nobody overtakes, and a request in flight counts as the worst that it may cost until it is known"
+    def __init__(self, budget, pace):
+        self.budget, self.pace, self.gate, self.settled, self.flying, self.over = budget, pace, asyncio.Lock(), asyncio.Event(), 0, ''
+
+    async def admit(self, worst, tokens) -> bool: # False: the budget is over
+        async with self.gate:
+            while not self.over:
+                if (wait := self.pace.wait()) > 0: await asyncio.sleep(wait)
+                elif self.budget.hold(worst):
+                    self.pace.take(tokens)
+                    self.flying += 1
+                    return True
+                elif self.flying:
+                    self.settled.clear()
+                    await self.settled.wait()
+                else: self.over = f'not asked: the budget would be passed ({self.budget} spent)'
+        return False
+
+    def settle(self, worst, used):
+        self.budget.settle(worst, used)
+        self.flying -= 1
+        self.settled.set()
+
+# %% ../nbs/05c_server.ipynb #cell-046
 class _Run:
     "One call of `answers`: the requests in flight, and what ends them"
     def __init__(self, model, stop, arrived): # a queue
         self.model, self.server, self.client, self.stop, self.arrived = model, model.server, model.server.client(), stop, arrived
-        self.gate, self.settled, self.flying, self.failed, self.over = asyncio.Lock(), asyncio.Event(), 0, 0, ''
+        self.turns, self.failed = _Turns(model.budget, model.pace), 0
 
     async def ask_all(self, requests):
         workers = [asyncio.ensure_future(self.work(requests)) for _ in range(self.model.concurrency)]
@@ -177,32 +202,16 @@ class _Run:
         for id, body in requests:
             self.arrived.put(answer := await self.ask(id, body))
             while self.arrived.qsize() > self.model.concurrency: await asyncio.sleep(.02) # nobody takes them: do not spend on
-            self.failed = self.failed + 1 if 'error' in answer and not self.over else 0
+            self.failed = self.failed + 1 if 'error' in answer and not self.turns.over else 0
             if self.failed >= self.model.give_up:
                 raise InputError(f'{self.failed} requests in a row failed, the last one so: {answer["error"]}. Mend the cause and run again: what was answered is not asked again.')
-
-    async def admit(self, worst, tokens) -> bool: # False: the budget is over
-        "Wait for the turn and for room in the budget"
-        budget, pace = self.model.budget, self.model.pace
-        async with self.gate: # nobody overtakes
-            while not self.over:
-                if (wait := pace.wait()) > 0: await asyncio.sleep(wait)
-                elif budget.hold(worst):
-                    pace.take(tokens)
-                    self.flying += 1
-                    return True
-                elif self.flying:
-                    self.settled.clear()
-                    await self.settled.wait()
-                else: self.over = f'not asked: the budget would be passed ({budget} spent)'
-        return False
 
     async def ask(self, id, body):
         import openai
         model, size, most = self.model, prompt_size(body), body.get('max_completion_tokens') or body.get('max_tokens') or 0
         worst = model.budget.cost(prompt_size(body, worst=True), most)
         for tried in range(1, model.retries + 2):
-            if not await self.admit(worst, size + most): return {'id': id, 'error': self.over}
+            if not await self.turns.admit(worst, size + most): return {'id': id, 'error': self.turns.over}
             used, began = worst, time.monotonic() # the worst, until we know better
             try:
                 answer = read_answer(id, json.loads(await self.send(body)), self.stop)
@@ -213,10 +222,7 @@ class _Run:
                 if status and status not in _UNSURE: used = (0, 0.0)
                 if ended := await _verdict(self, id, e, status, said): return ended
                 wait = retry_after(e.response.headers) if status else None
-            finally:
-                model.budget.settle(worst, used)
-                self.flying -= 1
-                self.settled.set()
+            finally: self.turns.settle(worst, used)
             if wait and wait > 600: return {'id': id, 'error': f'{said} (the server asks to wait {wait:,.0f} s)'}
             if wait: model.pace.hold(wait)
             elif tried <= model.retries: await asyncio.sleep(min(60, model.first_wait*2**(tried - 1))*random.uniform(.5, 1))
@@ -226,7 +232,7 @@ class _Run:
         api = self.client.chat.completions if 'messages' in body else self.client.completions
         return (await api.with_raw_response.create(**{k: body[k] for k in ('model', 'messages', 'prompt') if k in body}, extra_body=body)).text
 
-# %% ../nbs/05c_server.ipynb #cell-046
+# %% ../nbs/05c_server.ipynb #cell-048
 def _arriving(start): # called with a queue; gives the coroutine that fills it
     "The items that a coroutine puts, each as soon as it is there"
     items, loop = queue.SimpleQueue(), asyncio.new_event_loop()
@@ -245,7 +251,7 @@ def _arriving(start): # called with a queue; gives the coroutine that fills it
         with contextlib.suppress(RuntimeError): loop.call_soon_threadsafe(task.cancel) # a loop that has ended takes no call
         thread.join()
 
-# %% ../nbs/05c_server.ipynb #cell-048
+# %% ../nbs/05c_server.ipynb #cell-050
 class ServedModel:
     "A model behind an OpenAI-compatible server; raises `InputError` for settings that cannot work"
     def __init__(self, model, # as the server calls it
