@@ -65,16 +65,17 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
         full: bool = typer.Option(False, help='The full study, not its core.'),
         limit: Optional[int] = typer.Option(None, min=20, help='At most so many pairs in each part of the data: a trial run.'),
         seeds: Optional[int] = typer.Option(None, min=1, help='At most so many seeds.'),
-        workers: Optional[int] = typer.Option(None, min=1, help='Processes; as many as cores where none is given.'),
+        workers: Optional[int] = typer.Option(None, min=1, help='Processes; one for each GPU, else for each core, where none is given.'),
         executor: str = typer.Option('local', help='Where the runs are computed: local.')):
     """Run a study: what is missing is made, what is there is kept, and the report is drawn.
 
     Example: regurgitation run quickstart --out runs/first
     """
+    from regurgitation.executors import default_workers
     from regurgitation.studies import Data, check_keys, load_study, plan, run_study, study_file
     if executor != 'local': raise InputError(f'executor {executor!r}: this version runs studies on this machine only (local).')
     text, study = study_file(study).read_text(encoding='utf-8'), load_study(study, full, limit, seeds)
-    out, workers = out or Path('runs')/study.name, workers or os.cpu_count()
+    out, workers = out or Path('runs')/study.name, workers or default_workers()
     if not (out/'rows.jsonl').exists(): check_keys(study) # a finished study is drawn again without any
     data = Data(study)
     with atomic(out/'study.toml') as part: part.write_text(text, encoding='utf-8')

@@ -7,13 +7,14 @@ __all__ = ['Tuning', 'encode_examples', 'Examples', 'answer_loss', 'Run', 'finet
 
 # %% ../nbs/13_finetuning.ipynb #cell-004
 import json, math, os, shutil, time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
+from accelerate.utils import GradientAccumulationPlugin
 from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
@@ -23,15 +24,17 @@ from .core import COLUMNS, InputError, atomic, file_sha256, fingerprint, keep_me
 from .entropy import _tokens
 from .models import get_model
 from .tasks import load_task, prompts
-from .training import _finished, _read_checkpoint, epoch_batches, fast_precision, learning_rate, shard
+from .training import _finished, _read_checkpoint, epoch_batches, fast_precision, rate_of_step, shard
 
 # %% ../nbs/13_finetuning.ipynb #cell-013
+_KINDS = {int: ((int,), 'a whole number'), float: ((int, float), 'a number'), bool: ((bool,), 'True or False'), str: ((str,), 'a text')}
+
 @dataclass(frozen=True)
 class Tuning:
     "How a language model is fine-tuned; raises `InputError` for a value out of its range"
     epochs: int = 1 # times that each pair is seen, from 1
     tokens: int = 1024 # of a batch: pairs times the longest prompt with answer in it, at most; one pair may exceed it alone
-    lr: float = 3e-5 # highest learning rate; about ten times that for LoRA
+    lr: float = 3e-5 # highest learning rate; set about ten times that for LoRA
     warmup: float = 0.1 # share of the training in which the rate rises, 0 to 1; then it falls along a cosine
     weight_decay: float = 0.0
     clip: float = 1.0 # largest norm of the gradient
@@ -42,6 +45,9 @@ class Tuning:
     checkpointing: bool = False # compute the layers again in the backward pass: a third more time, a fraction of the memory
     frozen_embedding: bool = True # the tables as wide as the vocabulary are not trained, as never in an adapter
     def __post_init__(self):
+        for f in fields(self):
+            value, (kinds, said) = getattr(self, f.name), _KINDS[f.type]
+            if type(value) not in kinds: raise InputError(f'{f.name} {value!r}: expected {said}.')
         good = dict(epochs=self.epochs >= 1, tokens=self.tokens >= 1, rank=self.rank >= 0, weight_decay=self.weight_decay >= 0, lr=self.lr > 0, clip=self.clip > 0, alpha=self.alpha > 0,
                     warmup=0 <= self.warmup < 1, dropout=0 <= self.dropout < 1, precision=self.precision in ('auto', 'float32', 'bfloat16'))
         for name in (n for n in good if not good[n]):
@@ -56,10 +62,15 @@ def _end(tokeniser, style):
         turns, say = [{'role': 'user', 'content': 'x'}, {'role': 'assistant', 'content': 'x'}], partial(tokeniser.apply_chat_template, tokenize=False)
         begun, whole = say(turns[:1], add_generation_prompt=True) + 'x', say(turns)
         end = read(whole[len(begun):])[:1] if whole.startswith(begun) else []
-        return end if set(end) & set(tokeniser.all_special_ids) else [tokeniser.eos_token_id]
+        special = {*tokeniser.all_special_ids, *(i for i, t in tokeniser.added_tokens_decoder.items() if t.special)}
+        return end if special & {*end} else _last(tokeniser)
     line, whole = read('x'), read('x\n')
     end = whole[len(line):]
-    return end if whole[:len(line)] == line and '\n' in tokeniser.decode(end) else [tokeniser.eos_token_id]
+    return end if whole[:len(line)] == line and '\n' in tokeniser.decode(end) else _last(tokeniser)
+
+def _last(tokeniser):
+    if tokeniser.eos_token_id is None: raise InputError(f'{tokeniser.name_or_path}: its tokeniser has no token that ends a text, so that the model could not learn to stop. Set eos_token in its tokenizer_config.json.')
+    return [tokeniser.eos_token_id]
 
 # %% ../nbs/13_finetuning.ipynb #cell-017
 def encode_examples(tokeniser, # of transformers
@@ -159,17 +170,24 @@ def _start(model, revision, tuning, seed, init):
     "The model, ready to train, peft's view of it or None, and its tokeniser"
     base, told = get_model(model, revision), init and _manifest(init)
     if AutoConfig.from_pretrained(base).is_encoder_decoder: raise InputError(f'{model}: has an encoder, and prompts with answers are for decoder-only models. Take one of those, such as gemma-3-270m.')
-    if init and told['tuning']['rank'] != tuning.rank: raise InputError(f'{init}: tuned with rank {told["tuning"]["rank"]}, and this run has rank {tuning.rank}. Go on with the same rank, or start again without init.')
+    for k in ('rank', 'alpha') if init and (tuning.rank or told['tuning']['rank']) else ():
+        if told['tuning'][k] != getattr(tuning, k): raise InputError(f'{init}: tuned with {k} {told["tuning"][k]}, and this run has {k} {getattr(tuning, k)}. Go on with the same one, or start again without init.')
     if init: _check_base(told, init, model, _weights_sha256(base))
     lm = AutoModelForCausalLM.from_pretrained(init if init and not tuning.rank else base, dtype=torch.float32, attn_implementation='sdpa')
     adapted = _adapted(lm, model, tuning, seed, init) if tuning.rank else None
     for table in (lm.get_input_embeddings(), lm.get_output_embeddings()): table.weight.requires_grad_(not tuning.frozen_embedding)
+    text = {w for part in _textual(lm) for w in part.parameters()}
+    for w in lm.parameters(): w.requires_grad_(w.requires_grad and w in text)
     if tuning.checkpointing: (getattr(lm, 'activation_checkpointing_enable', None) or lm.gradient_checkpointing_enable)({'use_reentrant': False}) # the newer name first
     return lm, adapted, AutoTokenizer.from_pretrained(base)
 
+def _textual(lm): return lm.get_decoder(), lm.get_output_embeddings() # a model may have eyes besides, which no text would train
+
 def _adapted(lm, name, tuning, seed, init):
     torch.manual_seed(seed_for('weights', seed))
-    adapted = get_peft_model(lm, LoraConfig(r=tuning.rank, lora_alpha=tuning.alpha, lora_dropout=tuning.dropout, target_modules='all-linear', task_type='CAUSAL_LM'))
+    text = {m for part in _textual(lm) for m in part.modules()}
+    others = [n for n, m in lm.named_modules() if isinstance(m, torch.nn.Linear) and m not in text]
+    adapted = get_peft_model(lm, LoraConfig(r=tuning.rank, lora_alpha=tuning.alpha, lora_dropout=tuning.dropout, target_modules='all-linear', exclude_modules=others or None, task_type='CAUSAL_LM'))
     config = adapted.peft_config['default']
     config.base_model_name_or_path, config.target_modules = str(name), sorted(config.target_modules)
     if init: set_peft_model_state_dict(adapted, load_file(Path(init)/'adapter_model.safetensors'))
@@ -196,13 +214,18 @@ def _check_base(told, folder, name, found):
     if found != told['base']: raise InputError(f'{folder}: tuned from {told["model"]!r} with the weights {told["base"][0][:16]} (SHA-256), and {str(name)!r} has {found[0][:16]} here. Take the model, in the revision, from which it was tuned, or tune again.')
 
 # %% ../nbs/13_finetuning.ipynb #cell-045
-def _whole(tensor): # a collective operation where the tensor is sharded: every process calls it
-    return (tensor.full_tensor() if hasattr(tensor, 'full_tensor') else tensor).detach().cpu().contiguous()
+def _whole(tensors, accelerator):
+    "Named tensors in the memory of the main process, and nothing in that of the others; every process calls it, since gathering a sharded tensor is work for all"
+    kept = {}
+    for name, tensor in tensors.items():
+        whole = (tensor.full_tensor() if hasattr(tensor, 'full_tensor') else tensor).detach()
+        if accelerator.is_main_process: kept[name] = whole.cpu().contiguous()
+    return kept
 
 def _save(folder, run):
     "Weights or adapter with a manifest, in a folder that appears complete or not at all"
     kept = {n: w for n, w in run.lm.named_parameters() if not run.adapted or w.requires_grad} | ({} if run.adapted else {n: b for n, b in run.lm.named_buffers() if n in run.lm.state_dict()})
-    tensors = {n: _whole(w) for n, w in kept.items()}
+    tensors = _whole(kept, run.accelerator)
     if not run.accelerator.is_main_process: return
     part = folder.with_name(f'.{folder.name}.part')
     for old in (part, folder): shutil.rmtree(old, ignore_errors=True)
@@ -240,17 +263,17 @@ class Run:
     def learned(self): return {n: w for n, w in self.lm.named_parameters() if w.requires_grad}
     def save(self, path):
         tensors = {f'model.{n}': w for n, w in self.learned().items()} | {f'moment.{k}.{n}': m for n, w in self.learned().items() for k, m in self.optimiser.state[w].items()}
-        tensors, position = {k: _whole(v) for k, v in tensors.items()}, {k: getattr(self, k) for k in ('told', 'history', 'epoch', 'step', 'losses')}
+        tensors, position = _whole(tensors, self.accelerator), {k: getattr(self, k) for k in ('told', 'history', 'epoch', 'step', 'losses')}
         if self.accelerator.is_main_process:
             for torn in path.parent.glob(f'.{path.name}.*.part'): torn.unlink() # of a run that was killed: they are large
             with atomic(path) as part: save_file(tensors, part, {'position': json.dumps(position)})
     def load(self, path):
         position, tensors = _read_checkpoint(path)
-        if position['told'] != self.told: raise InputError(f'{path}: the checkpoint of another run (model, pool, recipe, seed, prompt or init differ). Name another folder, or remove it: the training starts again.')
+        if other := _other(position['told'], self.told): raise InputError(f'{path}: the checkpoint of a run with another {other}. Name another folder, or remove it: the training starts again.')
         spread = lambda t, w: torch.distributed.tensor.distribute_tensor(t.to(w.device), w.device_mesh, w.placements) if hasattr(w, 'placements') and t.dim() else t.to(w.device)
         for n, w in self.learned().items():
             w.data.copy_(spread(tensors[f'model.{n}'], w))
-            self.optimiser.state[w] = {k: spread(tensors[f'moment.{k}.{n}'], w) for k in ('step', 'exp_avg', 'exp_avg_sq')}
+            self.optimiser.state[w] = {k: spread(tensors[f'moment.{k}.{n}'], w) for k in ('step', 'exp_avg', 'exp_avg_sq') if f'moment.{k}.{n}' in tensors} # a weight that had no gradient has none
         for k, v in position.items(): setattr(self, k, v)
 
 # %% ../nbs/13_finetuning.ipynb #cell-051
@@ -261,6 +284,19 @@ def _told(model, pool, tuning, seed, init, dev, revision, asked): # as for `fine
             'pool': pool_fingerprint(pool), 'dev': None if dev is None else pool_fingerprint(dev), 'asked': prompt}
     return json.loads(json.dumps(told))
 
+def _other(found, asked):
+    "What differs between two runs, in words"
+    recipes = [{k: v for k, v in told['tuning'].items() if k != 'checkpointing'} for told in (found, asked)] # it spends time for memory, and changes no number
+    return ', '.join(['prompt' if k == 'asked' else k for k in asked if k != 'tuning' and found.get(k) != asked[k]] + [k for k, v in recipes[1].items() if recipes[0].get(k) != v])
+
+def _accelerator():
+    "One that is not told by the environment how to step; raises `InputError` where it splits models in a way that we cannot put together again"
+    accelerator = Accelerator(mixed_precision='no', gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1))
+    kind = accelerator.distributed_type
+    if kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM) or kind == DistributedType.FSDP and not accelerator.is_fsdp2:
+        raise InputError(f'accelerate launch with {kind.value}{" 1" if kind == DistributedType.FSDP else ""}: expected several processes with whole models, or FSDP 2 (fsdp_version: 2 in the configuration).')
+    return accelerator
+
 def _ready(model, pool, tuning, seed=0, init=None, dev=None, revision=None, asked={}) -> Run: # as for `finetune`
     "A run before its first step"
     keep_memory()
@@ -270,13 +306,13 @@ def _ready(model, pool, tuning, seed=0, init=None, dev=None, revision=None, aske
     data, held = (None if part is None else Examples(tokeniser, part, longest=longest, **asked) for part in (pool, dev))
     _check_loss(model, lm, data.batch([0]))
     told = {**_told(model, pool, tuning, seed, init, dev, revision, asked), 'base': _weights_sha256(get_model(model, revision))}
-    return Run(lm=lm, adapted=adapted, tokeniser=tokeniser, tuning=tuning, seed=seed, told=told, data=data, held=held, accelerator=Accelerator())
+    return Run(lm=lm, adapted=adapted, tokeniser=tokeniser, tuning=tuning, seed=seed, told=told, data=data, held=held, accelerator=_accelerator())
 
 # %% ../nbs/13_finetuning.ipynb #cell-054
 def _read_finished(folder, told):
     "The history of a finished run; raises `InputError` where it is another one than was asked for"
     kept = _read_manifest(folder/'last')
-    if other := ['prompt' if k == 'asked' else k for k in told if kept.get(k) != told[k]]: raise InputError(f'{folder}: a finished run with another {", ".join(other)}. Name another folder, or remove this one: the training starts again.')
+    if other := _other(kept, told): raise InputError(f'{folder}: a finished run with another {other}. Name another folder, or remove this one: the training starts again.')
     return _finished(folder)
 
 def finetune(model, # of the register, of the hub, or a folder: see `get_model`
@@ -293,6 +329,7 @@ def finetune(model, # of the register, of the hub, or a folder: see `get_model`
             ) -> list: # history, a dict for each epoch: epoch, step, losses (nats a token, by step), train_nats_per_token, dev_bits_per_byte
     "Fine-tune a language model, or go on where a stopped call was; every process of an `accelerate launch` calls it alike. Raises `InputError` for pairs that cannot be learned from, a training that diverges, and a folder of another run"
     folder, tuning = Path(folder), tuning or Tuning()
+    if tuning.precision == 'auto': tuning = replace(tuning, precision=fast_precision()) # a run that is stopped goes on in the same
     if (folder/'history.json').exists(): return _read_finished(folder, _told(model, pool, tuning, seed, init, dev, revision, asked))
     run = _ready(model, pool, tuning, seed, init, dev, revision, asked)
     if (checkpoint := folder/'checkpoint.safetensors').exists(): run.load(checkpoint)
@@ -313,7 +350,7 @@ def _loss(run, data, group):
     "The share of this process in the summed loss of a batch"
     device = run.accelerator.device
     rows, weight = shard(group, run.accelerator.process_index, run.accelerator.num_processes)
-    half = (fast_precision(device) if run.tuning.precision == 'auto' else run.tuning.precision) == 'bfloat16'
+    half = run.tuning.precision == 'bfloat16'
     with torch.autocast(device.type, torch.bfloat16, enabled=half): return run.wrapped(data.batch(rows, device))*weight
 
 def _step(run, group, rate):
@@ -333,7 +370,7 @@ def _epoch(run, checkpoint, every, bar):
     groups, saved, lead = run.data.batches(run.tuning.tokens, run.seed, run.epoch), time.monotonic(), run.accelerator.is_main_process
     run.lm.train()
     for i, group in list(enumerate(groups))[len(run.losses):]:
-        loss = _step(run, group, learning_rate(run.tuning, (run.epoch + (i + 1)/len(groups))/run.tuning.epochs))
+        loss = _step(run, group, rate_of_step(run.tuning, run.epoch, i, len(groups)))
         due = lead and time.monotonic() - saved > every
         total, due = run.accelerator.reduce(torch.stack([loss, loss.new_tensor(float(due))]), 'sum').tolist()
         run.losses.append(total/run.data.answers(group))
@@ -361,15 +398,16 @@ def _record(run):
 
 # %% ../nbs/13_finetuning.ipynb #cell-070
 def load_tuned(folder, # last or best of a run of `finetune`
+               model=None, # where the model of an adapter is now; what `finetune` was given where none is given
                **options, # device, precision, slots, memory: as `CausalLM` takes them
               ) -> CausalLM:
     "The tuned model as a writer, an adapter merged into its model; raises `InputError` for a torn or changed file and for an adapter of other weights"
     folder, told = Path(folder), _manifest(folder)
-    lm = CausalLM(told['model'], told['revision'], **options) if told['tuning']['rank'] else CausalLM(folder, **options)
+    lm = CausalLM(model or told['model'], told['revision'], **options) if told['tuning']['rank'] else CausalLM(folder, **options)
     if told['tuning']['rank']:
-        _check_base(told, folder, told['model'], lm.facts['sha256'])
+        _check_base(told, folder, model or told['model'], lm.facts['sha256'])
         lm.model = PeftModel.from_pretrained(lm.model, folder).merge_and_unload()
-    sha256 = told['files'].get('adapter_model.safetensors') or _weights_sha256(folder)
+    sha256 = told['files'].get('adapter_model.safetensors') or [v for k, v in sorted(told['files'].items()) if k.endswith('.safetensors')]
     lm.name = f'{Path(told["model"]).name}-tuned-{fingerprint(sha256)[:8]}'
     lm.facts |= {'model': told['model'], 'revision': told['revision'], 'tuned': sha256}
     return lm

@@ -71,7 +71,13 @@ def _rate(lengths, groups, step, timed):
     return float(sum(map(len, groups))/(sum(map(places, groups))*np.median(seconds[1:])))
 
 # %% ../nbs/13c_learners.ipynb #cell-013
-def _unusual(task): return {} if task == 'translation' else {'task': task}
+def _unusual(**told): # what is as ever stands in no key
+    usual = {'task': 'translation', 'style': 'completion', 'revision': None}
+    return {k: v for k, v in told.items() if v != usual[k]}
+
+def _in_order(made, pool): # a text for each source, '' where nothing was written
+    said = dict(zip(made['id'][:], made['target'][:]))
+    return [said.get(id, '') for id in pool['id'][:]]
 
 @dataclass(frozen=True)
 class Tuned:
@@ -82,44 +88,48 @@ class Tuned:
     languages: tuple = ('German', 'English') # of the sources and the targets
     max_tokens: int = 128 # of an answer
     shots: int = 4 # examples in the prompt of the few-shot baseline
+    style: str = 'completion' # of the prompts, or 'chat'
+    revision: str = None # of the hub
     baselines = ('zero-shot', 'few-shot')
 
     @property
     def epochs(self): return self.tuning.epochs
 
+    @property
+    def recipe(self): return replace(self.tuning, precision=fast_precision() if self.tuning.precision == 'auto' else self.tuning.precision)
+
     def told(self, settings): return settings
 
     def config(self) -> dict: # as `Scratch.config`
-        told = {**asdict(self.tuning), 'precision': fast_precision() if self.tuning.precision == 'auto' else self.tuning.precision}
-        return {'model': self.model, 'weights': list(weights_sha256(self.model)), 'tuning': told, 'languages': list(self.languages), 'max_tokens': self.max_tokens, 'version': VERSIONS['tuning'], **_unusual(self.task)}
+        return {'model': self.model, 'weights': list(weights_sha256(self.model, self.revision)), 'tuning': asdict(self.recipe), 'languages': list(self.languages), 'max_tokens': self.max_tokens, 'version': VERSIONS['tuning'],
+                **_unusual(task=self.task, style=self.style, revision=self.revision)}
 
     def train(self, pool, dev, folder, seed, init=None, bar=None): # as `finetune`
         from regurgitation.finetuning import finetune
-        return finetune(self.model, pool, folder, replace(self.tuning, precision=self.config()['tuning']['precision']), seed, init, dev, bar=bar, task=self.task, languages=self.languages)
+        return finetune(self.model, pool, folder, self.recipe, seed, init, dev, self.revision, bar=bar, task=self.task, languages=self.languages, **_unusual(style=self.style))
 
     def write(self, folder, pool, bar=None, store=None) -> list:
         from regurgitation.finetuning import load_tuned
-        return self._answers(load_tuned(folder, precision=self.config()['tuning']['precision']), pool, bar, store=store)
+        return self._answers(load_tuned(folder, precision=self.recipe.precision), pool, bar, store=store)
 
     def _answers(self, lm, pool, bar=None, shots=None, store=None):
         from regurgitation.generation import LanguageModelGenerator
-        made = LanguageModelGenerator(lm, shots=shots, languages=self.languages, keep=FLAGS[1:], store=store, max_tokens=self.max_tokens).generate(pool, self.task, bar)
-        said = dict(zip(made['id'][:], made['target'][:]))
-        return [said.get(id, '') for id in pool['id'][:]]
+        generator = LanguageModelGenerator(lm, shots=shots, style=self.style, languages=self.languages, keep=FLAGS[1:], store=store, max_tokens=self.max_tokens)
+        return _in_order(generator.generate(pool, self.task, bar), pool)
 
     def tokens(self, folder, texts) -> int:
         from transformers import AutoTokenizer
         from regurgitation.models import get_model
-        return sum(map(len, AutoTokenizer.from_pretrained(get_model(self.model))(texts, add_special_tokens=False)['input_ids']))
+        return sum(map(len, AutoTokenizer.from_pretrained(get_model(self.model, self.revision))(texts, add_special_tokens=False)['input_ids']))
 
     def baseline(self, name, dev, pool, store=None) -> list:
         from regurgitation.causal import CausalLM
         from regurgitation.tasks import choose_shots
-        return self._answers(CausalLM(self.model, precision=self.config()['tuning']['precision']), pool, shots=choose_shots(dev, self.shots, self.task) if name == 'few-shot' else None, store=store)
+        return self._answers(CausalLM(self.model, self.revision, precision=self.recipe.precision), pool, shots=choose_shots(dev, self.shots, self.task) if name == 'few-shot' else None, store=store)
 
     def speed(self, pool, steps=3) -> float:
         from regurgitation.finetuning import _ready, _step
-        run = _ready(self.model, pool, self.tuning, asked=dict(task=self.task, languages=self.languages))
+        run = _ready(self.model, pool, self.recipe, revision=self.revision, asked=dict(task=self.task, languages=self.languages, style=self.style))
         run.lm.train()
         try: return _rate(run.data.lengths, run.data.batches(self.tuning.tokens, 'speed'), lambda group: _step(run, group, self.tuning.lr), steps)
         finally: del run.lm.forward # else the model would stay in memory
@@ -136,9 +146,7 @@ class _Asked:
     def write(self, folder, pool, bar=None, store=None) -> list: return self._answers(self.asking(_tuned(folder)['model'], store=store), pool, bar)
 
     def _answers(self, generator, pool, bar=None):
-        made = answered(generator, pool, self.task, bar)
-        said = dict(zip(made['id'][:], made['target'][:]))
-        return [said.get(id, '') for id in pool['id'][:]]
+        return _in_order(answered(generator, pool, self.task, bar), pool)
 
     def tokens(self, folder, texts) -> int: return sum(math.ceil(len(t.encode())/3) for t in texts) # about
 
@@ -191,7 +199,7 @@ class Served(_Asked):
 
     def config(self) -> dict: # as `Scratch.config`
         how = {k: getattr(self, k) for k in ('model', 'n_epochs', 'batch_size', 'learning_rate_multiplier', 'max_tokens')}
-        return {**how, 'server': self.server.host, 'languages': list(self.languages), 'version': VERSIONS['tuning'], **_unusual(self.task)}
+        return {**how, 'server': self.server.host, 'languages': list(self.languages), 'version': VERSIONS['tuning'], **_unusual(task=self.task)}
 
     def train(self, pool, dev, folder, seed, init=None, bar=None) -> list: # history; as `tune`
         from regurgitation.tuning_api import follow_tuning, tune
@@ -213,7 +221,7 @@ def learner_of(settings, # fields of `Shape` and `Recipe` by name; or a model, w
     if served: kinds = {k: v for k, v in Served.__dataclass_fields__.items() if k not in ('task', 'languages')}, {}
     elif 'model' in settings:
         from regurgitation.finetuning import Tuning
-        kinds = {'model': str, 'max_tokens': int, 'shots': int}, Tuning.__dataclass_fields__
+        kinds = {k: str for k in ('model', 'max_tokens', 'shots', 'style', 'revision')}, Tuning.__dataclass_fields__
     else: kinds = Shape.__dataclass_fields__, Recipe.__dataclass_fields__
     known = {*kinds[0], *kinds[1]}
     for name in set(settings) - known - {'pairs'}:

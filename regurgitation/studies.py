@@ -20,7 +20,7 @@ from .core import (InputError, Store, VERSIONS, append_row, atomic, fingerprint,
     make_pool, pool_fingerprint, progress, read_jsonl, read_rows, write_jsonl)
 from .arms import Data, check_arm, check_teacher, curriculum_parts, is_asked, is_trained, languages, measured, scorer_of, sizes_of, teachers_of, training_set
 from .corpora import load_corpus
-from .executors import in_processes
+from .executors import default_workers, in_processes
 from .generation import Copy, TransformerGenerator
 from .learners import Scratch, Served, learner_of
 from .metrics import bleu, chrf, exact_match, f1, statistics, ter
@@ -374,9 +374,10 @@ def check_keys(study):
 def run_study(study, # Study
               out, # folder for rows and predictions
               store=None, # Store
-              workers=None, # processes; as many as there are cores where none is given; 1 runs in this process
+              workers=None, # processes; one for each GPU, else for each core, where none is given; 1 runs in this process
              ) -> Path: # out
-    "Make every row of the study that is missing; stop it at any moment and call it again"
+    "Make every row of the study that is missing; stop it at any moment and call it again; raises `InputError` under `accelerate launch`"
+    if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise InputError(f'{os.environ["WORLD_SIZE"]} processes of a launcher run the same study, and would wait for one another. Call it once: it starts workers itself, one for each GPU. One model over several GPUs is for finetune.')
     out, store, data = Path(out), store or Store(), Data(study)
     phases = plan(study, data, out)
     jobs = [j for phase in phases for j in phase]
@@ -386,7 +387,7 @@ def run_study(study, # Study
     with progress(total=total, label=f'{study.name}: {rows} rows', unit=' pairs') as bar:
         if workers == 1:
             for j in jobs: job(study, data, store, out, *j, bar=bar)
-        else: in_processes(phases, _prepare, (study, store, out), workers or os.cpu_count(), bar)
+        else: in_processes(phases, _prepare, (study, store, out), workers or default_workers(), bar)
     return out
 
 # %% ../nbs/14_studies.ipynb #cell-118

@@ -41,18 +41,22 @@ def _messages(line): # bytes
     for m in messages:
         role, content = (m.get('role'), m.get('content')) if isinstance(m, dict) else (type(m).__name__, None)
         if role not in ('system', 'user', 'assistant'): raise ValueError(f'has a message by {role!r}: expected system, user or assistant')
+        if m.get('weight', 1) not in (0, 1): raise ValueError(f'has a message with weight {m["weight"]!r}: expected 1, learned, or 0, read only')
         if not isinstance(content, str) or not content.strip(): raise ValueError(f'has an empty message by the {role}: fill it, or remove the example')
     if 'user' not in [m['role'] for m in messages]: raise ValueError('has no message by the user: add the prompt')
     if messages[-1]['role'] != 'assistant': raise ValueError(f'ends with the {messages[-1]["role"]}: the assistant comes last, with the answer that the model shall learn')
     return messages
 
 # %% ../nbs/13b_tuning_api.ipynb #cell-019
+_LARGEST = 512*10**6 # bytes of a file, as of 2025
+
 def check_examples(path, # JSON lines, one conversation a line
                    longest=16_385, # tokens that the model reads in training; gpt-3.5-turbo's, as of 2024
                    repeats=False, # whether an example may stand there twice
                   ) -> int: # examples
     "Look at a file as the provider will; raises `InputError` with the lines that are wrong"
     if not Path(path).is_file(): raise InputError(f'{path}: no such file. Write it first: write_examples.')
+    if (size := Path(path).stat().st_size) > _LARGEST: raise InputError(f'{path}: {size:,} bytes, and the provider takes {_LARGEST:,}. Take fewer pairs.')
     faults, first, lines = [], {}, Path(path).read_bytes().removesuffix(b'\n').split(b'\n')
     for i, line in enumerate(lines, 1):
         try:
@@ -120,9 +124,10 @@ def _wait(seconds, bar=None):
 # %% ../nbs/13b_tuning_api.ipynb #cell-035
 def _settings(model, n_epochs, batch_size, learning_rate_multiplier, seed, suffix):
     "What a job is asked for; raises `InputError`"
-    for name, value, low in (('n_epochs', n_epochs, 1), ('batch_size', batch_size, 1), ('learning_rate_multiplier', learning_rate_multiplier, 0)):
-        good = type(value) is int and value >= 1 or not low and type(value) is float and value > 0 or value == 'auto' and name != 'n_epochs'
-        if not good: raise InputError(f'{name} {value!r}: expected a {"whole number from 1" if low else "number above 0"}{"" if name == "n_epochs" else ", or auto"}.')
+    for name, value, low in (('n_epochs', n_epochs, 1), ('batch_size', batch_size, 1), ('seed', seed, 0)): # how high they may be is the provider's to say
+        if not (type(value) is int and low <= value < 2**31 or value == 'auto' and name == 'batch_size'): raise InputError(f'{name} {value!r}: expected a whole number from {low}{", or auto" if name == "batch_size" else ""}.')
+    factor = learning_rate_multiplier
+    if factor != 'auto' and not (type(factor) in (int, float) and 0 < factor < math.inf): raise InputError(f'learning_rate_multiplier {factor!r}: expected a number above 0, or auto.')
     if suffix and len(suffix) > 64: raise InputError(f'suffix {suffix!r}: {len(suffix)} letters, at most 64 are taken.')
     return {'model': model, 'n_epochs': n_epochs, 'batch_size': batch_size, 'learning_rate_multiplier': learning_rate_multiplier, 'seed': seed, 'suffix': suffix}
 
@@ -186,7 +191,7 @@ def _job(server, client, path):
 def _note(server, path, job):
     "Keep how a job ended, if it has"
     if job.status not in _ENDED or job.status == 'succeeded' and not job.fine_tuned_model: return
-    _keep(path, status=job.status, tuned=job.fine_tuned_model, tokens=job.trained_tokens, error=job.error and server.say(Exception(f'{job.error.message} ({job.error.code})')).strip())
+    _keep(path, status=job.status, tuned=job.fine_tuned_model, tokens=job.trained_tokens, error=job.error and job.error.message and server.say(Exception(f'{job.error.message} ({job.error.code})')).strip())
 
 # %% ../nbs/13b_tuning_api.ipynb #cell-055
 def _look(server, client, path, shown):

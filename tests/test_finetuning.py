@@ -159,9 +159,55 @@ def test_stopped_after_any_step_it_goes_on(folders, tmp_path, learner, after):
     finetune(folders['llama'], pairs(), tmp_path/'whole', LEARNERS[learner])
     with pytest.raises(KeyboardInterrupt): finetune(folders['llama'], pairs(), tmp_path/'run', LEARNERS[learner], every=0, bar=Dies(after))
     if (tmp_path/'run'/'checkpoint.safetensors').exists():
-        assert 'the checkpoint of another run' in raises(InputError, finetune, folders['llama'], pairs().select(range(6)), tmp_path/'run', LEARNERS[learner])
+        assert 'the checkpoint of a run with another pool. Name' in raises(InputError, finetune, folders['llama'], pairs().select(range(6)), tmp_path/'run', LEARNERS[learner])
     finetune(folders['llama'], pairs(), tmp_path/'run', LEARNERS[learner])
     assert same(weights(tmp_path/'whole'), weights(tmp_path/'run'))
+
+def test_a_run_of_one_step_learns(folders, tmp_path):
+    once = Tuning(epochs=1, tokens=10**4, lr=1e-2, precision='float32')
+    assert len(finetune(folders['llama'], pairs(), tmp_path/'run', once)[0]['losses']) == 1
+    before, after = load_file(folders['llama']/'model.safetensors'), weights(tmp_path/'run')
+    assert [n for n in after if not torch.equal(before[n], after[n])] == [n for n in after if 'embed' not in n and 'lm_head' not in n]
+
+def test_what_the_environment_says_of_steps_changes_none(folders, tmp_path, monkeypatch):
+    from accelerate.state import AcceleratorState
+    finetune(folders['llama'], pairs(), tmp_path/'plain', RECIPE)
+    for name, value in dict(ACCELERATE_GRADIENT_ACCUMULATION_STEPS='4', ACCELERATE_MIXED_PRECISION='bf16').items(): monkeypatch.setenv(name, value)
+    AcceleratorState._reset_state(True)
+    finetune(folders['llama'], pairs(), tmp_path/'told', RECIPE)
+    assert same(weights(tmp_path/'plain'), weights(tmp_path/'told'))
+
+def test_splits_that_cannot_be_put_together_are_refused(monkeypatch):
+    from types import SimpleNamespace
+    from accelerate import DistributedType
+    for kind in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.FSDP):
+        monkeypatch.setattr(finetuning, 'Accelerator', lambda **_: SimpleNamespace(distributed_type=kind, is_fsdp2=False))
+        assert f'with {kind.value}' in (said := raises(InputError, finetuning._accelerator)) and 'fsdp_version: 2' in said
+
+@pytest.mark.parametrize('rank', (0, 4))
+def test_of_a_model_with_eyes_what_reads_is_trained(tokeniser, tmp_path, rank):
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+    seeing = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14)
+    torch.manual_seed(0)
+    Gemma3ForConditionalGeneration(Gemma3Config(text_config=dict(vocab_size=len(tokeniser), head_dim=16, **SMALL), vision_config=seeing, mm_tokens_per_image=1, image_token_index=5, boi_token_index=6, eoi_token_index=7)).save_pretrained(tmp_path/'seeing')
+    tokeniser.save_pretrained(tmp_path/'seeing')
+    recipe = replace(RECIPE, rank=rank, epochs=2)
+    lm = _start(tmp_path/'seeing', None, recipe, 0, None)[0]
+    trained = [n for n, w in lm.named_parameters() if w.requires_grad]
+    assert trained and all('language_model' in n for n in trained) and not [n for n, _ in lm.named_parameters() if 'lora' in n and 'language_model' not in n]
+    finetune(tmp_path/'seeing', pairs(), tmp_path/'whole', recipe)
+    with pytest.raises(KeyboardInterrupt): finetune(tmp_path/'seeing', pairs(), tmp_path/'run', recipe, every=0, bar=Dies(3))
+    finetune(tmp_path/'seeing', pairs(), tmp_path/'run', recipe)
+    assert same(weights(tmp_path/'whole'), weights(tmp_path/'run'))
+
+def test_a_run_that_is_stopped_goes_on_in_the_precision_in_which_it_began(folders, tmp_path, monkeypatch):
+    recipe = replace(RECIPE, precision='auto')
+    monkeypatch.setattr(finetuning, 'fast_precision', lambda: 'float32')
+    with pytest.raises(KeyboardInterrupt): finetune(folders['llama'], pairs(), tmp_path, recipe, every=0, bar=Dies(7))
+    monkeypatch.setattr(finetuning, 'fast_precision', lambda: 'bfloat16')
+    assert 'a run with another precision' in raises(InputError, finetune, folders['llama'], pairs(), tmp_path, recipe)
+    finetune(folders['llama'], pairs(), tmp_path, replace(recipe, precision='float32', checkpointing=True)) # more time for less memory is no other run
+    assert json.loads((tmp_path/'last'/'manifest.json').read_text())['tuning']['precision'] == 'float32'
 
 def test_a_finished_run_is_only_read(folders, tmp_path, monkeypatch):
     asked = dict(model=folders['llama'], pool=pairs(), folder=tmp_path, tuning=RECIPE, dev=pairs(), languages=('German', 'English'))
@@ -170,7 +216,7 @@ def test_a_finished_run_is_only_read(folders, tmp_path, monkeypatch):
     assert finetune(**asked) == history and len(history) == 4 and len(history[0]['losses']) == history[0]['step']
     assert history[-1]['dev_bits_per_byte'] < history[0]['dev_bits_per_byte'] and history[-1]['train_nats_per_token'] < history[0]['train_nats_per_token']
     for name, other in dict(model=folders['qwen2'], pool=pairs().select(range(6)), tuning=replace(RECIPE, lr=1e-3), dev=None, seed=1, init=tmp_path/'best', revision='main').items():
-        assert f'a finished run with another {name}. Name another folder' in raises(InputError, finetune, **{**asked, name: other})
+        assert f'a finished run with another {"lr" if name == "tuning" else name}. Name another folder' in raises(InputError, finetune, **{**asked, name: other})
     assert 'another prompt.' in raises(InputError, finetune, **asked, style='chat') and finetune(**asked) == history
     shutil.rmtree(tmp_path/'last')
     assert 'missing or torn' in raises(InputError, finetune, **asked)
@@ -213,7 +259,8 @@ def test_a_run_goes_on_from_another(folders, tmp_path, learner):
     second = finetune(folders['llama'], pairs(), tmp_path/'second', LEARNERS[learner], dev=pairs(), init=tmp_path/'first'/'last')
     assert second[0]['losses'][0] < first[0]['losses'][0] and second[-1]['dev_bits_per_byte'] < first[-1]['dev_bits_per_byte']
     other = LEARNERS['LoRA' if learner != 'LoRA' else 'all layers']
-    assert 'Go on with the same rank' in raises(InputError, finetune, folders['llama'], pairs(), tmp_path/'third', other, init=tmp_path/'first'/'last')
+    assert 'tuned with rank' in raises(InputError, finetune, folders['llama'], pairs(), tmp_path/'third', other, init=tmp_path/'first'/'last')
+    if learner == 'LoRA': assert 'tuned with alpha 32.0, and this run has alpha 8.0' in raises(InputError, finetune, folders['llama'], pairs(), tmp_path/'third', replace(LEARNERS[learner], alpha=8.0), init=tmp_path/'first'/'last')
     said = raises(InputError, finetune, folders['qwen2'], pairs(), tmp_path/'third', LEARNERS[learner], init=tmp_path/'first'/'last')
     assert f'tuned from {str(folders["llama"])!r}' in said and f'{str(folders["qwen2"])!r} has' in said and 'adapter' not in said
 
@@ -232,6 +279,25 @@ def test_a_merged_adapter_writes_what_the_adapter_writes(folders, tmp_path, prec
     beside = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folders['gemma3']), tmp_path/'last').eval()
     assert lm.fast and (lm.model(ids).logits - beside(ids).logits).abs().max() < (1e-3 if precision == 'float32' else 0.5)*beside(ids).logits.std()
     assert lm.facts['tuned'] and lm.name.endswith(lm.name.split('-tuned-')[1]) and not lm.model.training
+
+def test_an_adapter_finds_its_model_where_it_is_told(folders, tmp_path, monkeypatch):
+    shutil.copytree(folders['llama'], tmp_path/'model')
+    monkeypatch.chdir(tmp_path)
+    finetune('./model', pairs(), tmp_path/'run', replace(LEARNERS['LoRA'], epochs=1))
+    (tmp_path/'elsewhere').mkdir(); monkeypatch.chdir(tmp_path/'elsewhere')
+    assert 'model' in raises(InputError, load_tuned, tmp_path/'run'/'last')
+    assert load_tuned(tmp_path/'run'/'last', tmp_path/'model').facts['tuned'] == load_tuned(tmp_path/'run'/'last', folders['llama']).facts['tuned']
+    assert 'the weights' in raises(InputError, load_tuned, tmp_path/'run'/'last', folders['qwen2'])
+
+def test_the_end_of_a_turn_or_of_a_text_is_found(tokeniser):
+    from copy import deepcopy
+    from tokenizers import AddedToken
+    turned = deepcopy(tokeniser)
+    turned.add_tokens([AddedToken('<end>', special=True)])
+    turned.chat_template = CHAT.replace('</s>', '<end>')
+    assert _end(turned, 'chat') == [turned.convert_tokens_to_ids('<end>')] and '<end>' not in turned.all_special_tokens
+    turned.eos_token, turned.chat_template = None, CHAT.replace('</s>', '')
+    assert 'no token that ends a text' in raises(InputError, _end, turned, 'chat')
 
 def test_files_that_are_not_what_they_were(folders, tmp_path):
     finetune(folders['llama'], pairs(), tmp_path/'run', replace(LEARNERS['LoRA'], epochs=1))
@@ -263,7 +329,8 @@ def test_what_cannot_be_learned_is_said(folders, tokeniser, tmp_path):
     long = make_pool([dict(id='long', source='Der Weg ist weit. '*60, target='It is a long way. '*60)])
     assert "'long':" in (said := tune(long, tmp_path, RECIPE)) and 'the model reads 256' in said
     assert 'diverged' in tune(pairs(), tmp_path, replace(RECIPE, lr=1e30, epochs=3))
-    for wrong in (dict(precision='float16'), dict(epochs=0), dict(tokens=0), dict(lr=0.0), dict(warmup=1.0), dict(rank=-1), dict(dropout=1.0), dict(clip=0.0), dict(alpha=0.0), dict(weight_decay=-1.0)):
+    for wrong in (dict(precision='float16'), dict(epochs=0), dict(tokens=0), dict(lr=0.0), dict(warmup=1.0), dict(rank=-1), dict(dropout=1.0), dict(clip=0.0), dict(alpha=0.0), dict(weight_decay=-1.0),
+                  dict(epochs=1.5), dict(rank=8.0), dict(epochs=True), dict(lr='3e-5'), dict(checkpointing='yes'), dict(precision=None)):
         name, value = next(iter(wrong.items()))
         assert f'{name} {value!r}: expected' in raises(InputError, Tuning, **wrong)
     assert 'of rank 4 here, trains no embedding' in raises(InputError, Tuning, rank=4, frozen_embedding=False)
@@ -283,8 +350,8 @@ from test_finetuning import LEARNERS, pairs, replace
 from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin
 import regurgitation.finetuning as finetuning
 torch.set_num_threads(1)
-def spreading(): # accelerate leaves FSDP out on processors, torch does not
-    accelerator = Accelerator()
+def spreading(**how): # accelerate leaves FSDP out on processors, torch does not
+    accelerator = Accelerator(**how)
     accelerator.state.distributed_type, accelerator.state.fsdp_plugin = DistributedType.FSDP, FullyShardedDataParallelPlugin()
     return accelerator
 if sys.argv[4] == 'spread': finetuning.Accelerator = spreading

@@ -1,7 +1,8 @@
 "A study killed at random moments, and study files that are wrong."
-import json, shutil, subprocess, sys, time
+import json, os, shutil, subprocess, sys, time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 import pytest, torch
 from regurgitation.core import InputError, Store, read_rows
 from regurgitation.arms import kept_real
@@ -108,3 +109,26 @@ BAD = [('name = "x"\n', "no field 'arms'"), ('arms = {\n', 'not valid TOML'), ('
 def test_a_wrong_study_file_says_what_is_wrong(tmp_path, text, message):
     (tmp_path/'study.toml').write_text(text)
     with pytest.raises(InputError, match=message): load_study(str(tmp_path/'study.toml'))
+
+def look(folder):
+    "A worker's job: write down the GPU that it sees"
+    def do(job, bar):
+        (folder/str(os.getpid())).write_text(os.environ.get('CUDA_VISIBLE_DEVICES', 'none'))
+        time.sleep(0.5)
+    return do
+
+def test_each_worker_has_a_gpu_of_its_own(tmp_path, monkeypatch):
+    from regurgitation import executors
+    for there, named, expected in ((0, None, []), (0, '0', []), (3, None, ['0', '1', '2']), (2, '4,7', ['4', '7']), (1, 'GPU-8f', ['GPU-8f'])):
+        monkeypatch.setattr('torch.cuda.device_count', lambda: there)
+        monkeypatch.delenv('CUDA_VISIBLE_DEVICES', raising=False)
+        if named: monkeypatch.setenv('CUDA_VISIBLE_DEVICES', named)
+        assert executors.gpus() == expected and executors.default_workers() == (len(expected) or os.cpu_count())
+    monkeypatch.setattr(executors, 'gpus', lambda: ['4', '7'])
+    executors.in_processes([range(6)], look, (tmp_path,), 3, SimpleNamespace(n=0, total=0, update=lambda n: None))
+    found = sorted(p.read_text() for p in tmp_path.iterdir()) # a worker that starts late may find nothing left to do
+    assert found in (['4'], ['4', '7'], ['4', '4', '7'])
+
+def test_a_launcher_is_told_that_a_study_starts_its_own_workers(tmp_path, monkeypatch):
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert '2 processes of a launcher' in raises(InputError, run_study, load_study('quickstart', limit=20), tmp_path)

@@ -90,7 +90,7 @@ def test_examples_are_the_prompts_of_generation(tmp_path):
         assert ('from German into English' if task == 'translation' else 'from English into German') in (tmp_path/'x.jsonl').read_text()
 
 FAULTY = {'is not JSON': lambda line: line[:90], 'is not JSON (\'utf-8\'': lambda line: line.encode()[:-20] + b'\xff', 'has no "messages"': lambda line: '{"prompt": "Der Hund"}', 'has no "messages": expected': lambda line: '[]',
-          "by 'robot'": lambda line: line.replace('assistant', 'robot'), 'empty message by the assistant': lambda line: line.replace(ENGLISH[4], '\\n '), 'ends with the user': lambda line: re.sub(r', {"role": "assistant".*?}', '', line),
+          "by 'robot'": lambda line: line.replace('assistant', 'robot'), 'weight 5': lambda line: line.replace('"assistant"', '"assistant", "weight": 5'), 'empty message by the assistant': lambda line: line.replace(ENGLISH[4], '\\n '), 'ends with the user': lambda line: re.sub(r', {"role": "assistant".*?}', '', line),
           'no message by the user': lambda line: line.replace('"user"', '"system"'), 'about 20,': lambda line: line.replace('Buch', 'Buch'*15_000), 'repeats line 4': None, "by 'str'": lambda line: '{"messages": ["user"]}',
           'empty message by the user': lambda line: re.sub('Translate.*?geschenkt.', '', line), 'is not JSON (Expecting value': lambda line: ''}
 
@@ -103,7 +103,10 @@ def test_a_faulty_line_is_named_before_anything_is_sent(tmp_path, what):
     assert 'x.jsonl: line 5 ' in message and what in message and message.count('\n') == 0
     assert not (tmp_path/'x.jsonl.state').exists()
 
-def test_files_that_cannot_be(tmp_path):
+def test_files_that_cannot_be(tmp_path, monkeypatch):
+    with monkeypatch.context() as m:
+        m.setattr(tuning_api, '_LARGEST', 100)
+        assert 'the provider takes 100. Take fewer' in raises(InputError, check_examples, written(tmp_path/'x.jsonl'))
     assert 'it has 9 lines' in raises(InputError, check_examples, written(tmp_path/'x.jsonl', n=9))
     assert 'no such file' in raises(InputError, check_examples, tmp_path/'y.jsonl')
     (tmp_path/'z.jsonl').write_text('{"mess\n'*20)
@@ -111,7 +114,7 @@ def test_files_that_cannot_be(tmp_path):
     twice = (tmp_path/'x.jsonl').read_text()*2
     (tmp_path/'x.jsonl').write_text(twice)
     assert 'line 10 repeats line 1' in raises(InputError, check_examples, tmp_path/'x.jsonl') and check_examples(tmp_path/'x.jsonl', repeats=True) == 18
-    for wrong in (dict(n_epochs=0), dict(n_epochs='auto'), dict(batch_size=2.5), dict(learning_rate_multiplier=-1), dict(suffix='x'*65)):
+    for wrong in (dict(n_epochs=0), dict(n_epochs='auto'), dict(batch_size=2.5), dict(learning_rate_multiplier=-1), dict(learning_rate_multiplier=float('inf')), dict(seed=-1), dict(suffix='x'*65)):
         assert str(list(wrong)[0]) in raises(InputError, start_tuning, Server('http://127.0.0.1:9/v1'), tmp_path/'x.jsonl', 'gpt-3.5-turbo', **wrong)
 
 def test_the_provider_finds_what_we_did_not_and_the_reason_is_told(tmp_path, llama, monkeypatch):

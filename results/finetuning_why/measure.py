@@ -2,15 +2,15 @@
 
     python results/finetuning_why/measure.py      makes the rows that are missing; stop it at any moment and call it again
 
-For each arm, of the pairs on which its student of the first seed was trained:
+For each arm and seed of results/finetuning, of the pairs on which the student was trained:
 bits_per_byte   how surprising the first 200 targets are to Gemma 3 270M before any tuning, asked without an example (ends included)
 echoes          share of targets that say nothing but a word of the prompt, such as "English:"
 words           words of the targets over those of the human ones
 like_own        chrF of the targets against what Gemma itself wrote for the same sources
 typographic     share of targets with a typographic quotation mark or apostrophe
 
-And of each arm's translations of the test set, over all seeds: how much better they are than those of the human arm when quotation marks,
-apostrophes, dashes and dots are written alike in translations and references.
+And of each arm's translations of the test set: how much better they are than those of the human arm when quotation marks, apostrophes, dashes
+and dots are written alike in translations and references, and for each seed the share with a typographic mark, and BLEU as it is and with marks alike.
 
 For each arm and seed of results/finetuning_squad, of the questions on which the student was trained: exact match and F1 of the answers against
 the human ones, their words and those of the human ones, and the share that stands word for word in the text. The same for Gemma's answers to all
@@ -27,7 +27,7 @@ from regurgitation.arms import Data, scorer_of, teachers_of, training_set
 from regurgitation.claims import Results
 from regurgitation.core import Store, append_row, hardware, pool_fingerprint, progress, read_rows
 from regurgitation.finetuning import Examples, answer_loss
-from regurgitation.metrics import chrf, exact_match, f1, gap_interval, statistics
+from regurgitation.metrics import chrf, exact_match, f1, gap_interval, score_from_statistics, statistics
 from regurgitation.mixture import agreement_scores
 from regurgitation.models import get_model
 from regurgitation.studies import arm_scores, generated_pool, load_study
@@ -48,14 +48,14 @@ def typographic(text): return any(c in text for c in '“”„’‘')
 def style_rows(study):
     "Every arm minus the human one, with one way to write quotation marks"
     results, references = Results(STUDY.parent), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
-    def of(arm):
-        made = [results.predictions(r) for r in sorted((r for r in results.rows if r['arm'] == arm), key=lambda r: r['seed'])]
-        return made[0]['ids'], np.stack([statistics('bleu', [t.translate(ALIKE) for t in m['hypotheses']], [[t.translate(ALIKE) for t in references[i]] for i in m['ids']]) for m in made])
-    ids, real = of('real')
-    for arm in results.arms:
-        g = gap_interval(of(arm)[1], real, 'bleu', ids=ids)
-        shown = results.predictions(next(r for r in results.rows if r['arm'] == arm))
-        yield {'study': 'finetuning_why', 'part': 'style', 'arm': arm, 'metric': 'bleu', **{k: getattr(g, k) for k in ('estimate', 'low', 'high', 'p', 'seeds', 'items')}, 'typographic': sum(map(typographic, shown['hypotheses']))/len(ids),
+    alike = lambda made: statistics('bleu', [t.translate(ALIKE) for t in made['hypotheses']], [[t.translate(ALIKE) for t in references[i]] for i in made['ids']])
+    rows = {arm: sorted((r for r in results.rows if r['arm'] == arm), key=lambda r: r['seed']) for arm in results.arms}
+    made = {arm: [results.predictions(r) for r in of] for arm, of in rows.items()}
+    counted = {arm: np.stack([*map(alike, of)]) for arm, of in made.items()}
+    for arm, of in made.items():
+        g = gap_interval(counted[arm], counted['real'], 'bleu', ids=of[0]['ids'])
+        yield {'study': 'finetuning_why', 'part': 'style', 'arm': arm, 'metric': 'bleu', **{k: getattr(g, k) for k in ('estimate', 'low', 'high', 'p', 'seeds', 'items')}, 'typographic': [sum(map(typographic, m['hypotheses']))/len(m['ids']) for m in of],
+               'bleu': [r['metrics']['bleu']['score'] for r in rows[arm]], 'bleu_alike': [round(float(score_from_statistics('bleu', x.sum(0))), 4) for x in counted[arm]],
                'signature': results.rows[0]['metrics']['bleu']['signature'] + ', quotation marks alike', 'version': __version__}
 
 def drawn(study, data, arm, seed, store):
@@ -67,7 +67,7 @@ def drawn(study, data, arm, seed, store):
 
 def target_rows(study, store, done):
     data, base = Data(study), get_model(study.learner['model'])
-    if not (missing := [(arm, seed) for seed in study.seeds[:1] for arm in study.arms if (arm, seed) not in done]): return
+    if not (missing := [(arm, seed) for seed in study.seeds for arm in study.arms if (arm, seed) not in done]): return
     lm, tokeniser = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval(), AutoTokenizer.from_pretrained(base)
     own, human = data.texts('self'), {r['id']: len(r['target'].split()) for r in data.splits['train'].to_list()}
     own = dict(zip(own['id'][:], own['target'][:]))
