@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['COLUMNS', 'VERSIONS', 'InputError', 'fingerprint', 'file_sha256', 'seed_for', 'shuffled', 'make_pool', 'raises',
            'pool_fingerprint', 'atomic', 'write_jsonl', 'read_jsonl', 'append_row', 'read_rows', 'default_store',
-           'Store', 'progress', 'installed_version', 'hardware', 'keep_memory']
+           'Store', 'progress', 'installed_version', 'hardware', 'keep_memory', 'release_memory']
 
 # %% ../nbs/00_core.ipynb #cell-004
-import contextlib, ctypes, gzip, hashlib, json, os, platform, random, sys, time
+import contextlib, ctypes, gc, gzip, hashlib, json, os, platform, random, sys, time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from datasets import Dataset
@@ -247,3 +247,11 @@ def keep_memory() -> bool: # False where the C library is not glibc: nothing cha
     trim_threshold, mmap_threshold = -1, -3 # malloc.h
     try: return all(ctypes.CDLL(None).mallopt(what, most) for what, most in ((mmap_threshold, 2**25), (trim_threshold, 2**28)))
     except (AttributeError, TypeError): return False
+
+# %% ../nbs/00_core.ipynb #cell-071
+def release_memory() -> bool: # False where the C library is not glibc
+    "Give freed memory back to the system"
+    gc.collect()
+    try: ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, TypeError): return False
+    return True

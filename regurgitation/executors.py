@@ -4,6 +4,7 @@ A plain module, no notebook: nobody wants this between two paragraphs. Tests: te
 import multiprocessing as mp, os, signal, threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from multiprocessing.connection import wait as wait_for
+from .core import release_memory
 
 class Counter:
     "A progress bar's `update`, across processes; a negative count means stop"
@@ -37,7 +38,9 @@ def _leave_with_parent():
     wait_for([mp.parent_process().sentinel])
     os._exit(1)
 
-def _work(job): return _do(job, _counter)
+def _work(job):
+    try: return _do(job, _counter)
+    finally: release_memory() # a worker that fine-tunes would grow by gigabytes from job to job
 
 def in_processes(phases, # lists of jobs; a phase starts when the one before is done
                  prepare, # called once in each worker: prepare(*arguments) gives do(job, bar)
