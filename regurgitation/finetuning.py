@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 from .causal import CausalLM, _bent, output_layer
-from .core import COLUMNS, InputError, atomic, file_sha256, fingerprint, keep_memory, pool_fingerprint, seed_for
+from .core import COLUMNS, InputError, atomic, file_sha256, fingerprint, keep_memory, pool_fingerprint, release_memory, seed_for
 from .entropy import _tokens
 from .models import get_model
 from .tasks import load_task, prompts
@@ -375,6 +375,7 @@ def _epoch(run, checkpoint, every, bar):
         total, due = run.accelerator.reduce(torch.stack([loss, loss.new_tensor(float(due))]), 'sum').tolist()
         run.losses.append(total/run.data.answers(group))
         if bar is not None: bar.update(len(group))
+        if run.step % 20 == 0: release_memory() # batches of all lengths leave holes of all sizes between what is kept
         if due: run.save(checkpoint); saved = time.monotonic()
 
 # %% ../nbs/13_finetuning.ipynb #cell-059
