@@ -184,7 +184,9 @@ def scatter_figure(points, # label -> (x, `Gap` of metrics)
 def _score_interval(results, arm, size, metric):
     "A score's interval: its gap to a run that matched nothing"
     seeds, ids, stats = run_statistics(results, arm, size, metric)
-    g = gap_interval(stats, np.zeros_like(stats), metric, ids=ids)
+    nothing = np.zeros_like(stats)
+    if metric in ('f1', 'exact_match'): nothing[..., 1] = stats[..., 1] # as many answers, none of them right
+    g = gap_interval(stats, nothing, metric, ids=ids)
     return g.estimate, (g.high - g.low) / 2
 
 # %% ../nbs/17_figures.ipynb #cell-062

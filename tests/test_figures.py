@@ -52,3 +52,9 @@ def test_a_study_without_human_targets_is_compared_with_its_first_claim(tmp_path
     shutil.copytree(Path(__file__).parents[1]/'results'/'suites', tmp_path/'suites')
     page = report(tmp_path/'suites').read_text()
     assert 'gpt-4 minus each arm' in page and 'real minus' not in page and Results(tmp_path/'suites').anchor == 'gpt-4'
+
+def test_answers_have_scores_and_intervals_too():
+    results = Results(Path(__file__).resolve().parents[1]/'results'/'finetuning_squad')
+    table, untuned = results_table(results).set_index('arm'), [r for r in results.rows if r['seed'] is None]
+    assert table['F1'].notna().all() and (table['±'] >= 0).all() and len(untuned) == 3
+    for row in untuned: assert table.loc[row['arm'], 'F1'] == pytest.approx(row['metrics']['f1']['score'], abs=1e-3)
