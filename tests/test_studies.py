@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 import pytest, torch
-from regurgitation.core import InputError, Store, read_rows
+from regurgitation.core import InputError, Store, raises, read_rows
 from regurgitation.arms import kept_real
 from regurgitation.studies import Data, load_study, plan, run_study
 from test_training import in_child, kill_until_done
