@@ -6,7 +6,7 @@ import pytest, torch
 from test_arms import SMALL
 
 from regurgitation import finetuning
-from regurgitation.core import InputError, Store, read_rows
+from regurgitation.core import InputError, Store, raises, read_rows
 from regurgitation.corpora import load_corpus
 from regurgitation.learners import Scratch, Tuned, learner_of
 from regurgitation.studies import Data, baselines, job_key, run_study, speed
@@ -95,6 +95,23 @@ def test_settings_choose_the_learner(tiny):
     assert isinstance(learner_of({'d_model': 32}), Scratch) and isinstance(learner_of({'model': str(tiny)}), Tuned)
     for settings, message in (({'model': str(tiny), 'd_model': 32}, "no field 'd_model'"), ({'rank': 8}, "no field 'rank'"), ({'model': str(tiny), 'lr': -1}, 'lr -1')):
         with pytest.raises(InputError, match=message): learner_of(settings)
+
+def test_a_chat_is_trained_and_asked_as_a_chat(tiny, tmp_path, monkeypatch):
+    import shutil
+    from regurgitation.causal import CausalLM
+    folder, pool, asked, encode = shutil.copytree(tiny, tmp_path/'chat'), load_corpus('bible', n=12), [], CausalLM.encode
+    told = json.loads((folder/'tokenizer_config.json').read_text())
+    template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    (folder/'tokenizer_config.json').write_text(json.dumps(told | {'chat_template': template}))
+    settings = {**study(folder).learner, 'shots': 1}
+    plain, chat, pinned = (learner_of({**settings, **more}) for more in ({}, {'style': 'chat'}, {'revision': 'v1'}))
+    assert chat.config() == {**plain.config(), 'style': 'chat'} and pinned.config() == {**plain.config(), 'revision': 'v1'}
+    chat.train(pool, pool, tmp_path/'run', 0)
+    assert json.loads((tmp_path/'run'/'last'/'manifest.json').read_text())['asked']['style'] == 'chat'
+    monkeypatch.setattr(CausalLM, 'encode', lambda lm, prompt: (asked.append(prompt), encode(lm, prompt))[1])
+    assert len(chat.write(tmp_path/'run'/'last', pool, store=Store(tmp_path/'store'))) == 12 and len(chat.baseline('few-shot', pool, load_corpus('bible', n=20).select(range(12, 20)), Store(tmp_path/'store'))) == 8
+    assert len(asked) >= 20 and all('messages' in prompt for prompt in asked)
+    assert 'expected completion' in raises(InputError, learner_of({**settings, 'style': 'talk'}).train, pool, pool, tmp_path/'other', 0)
 
 def test_speed_is_that_of_training(tiny):
     s = study(tiny)
