@@ -35,7 +35,7 @@ def _state(path): return json.loads(_beside(path, 'state').read_text()) if _besi
 def _keep(path, **facts):
     with atomic(_beside(path, 'state')) as part: part.write_text(json.dumps({**_state(path), **facts}))
 
-# %% ../nbs/05e_batches.ipynb #cell-013
+# %% ../nbs/05e_batches.ipynb #cell-015
 @contextlib.contextmanager
 def _batches(model):
     "OpenAI's client, whose errors become ours"
@@ -44,7 +44,7 @@ def _batches(model):
         with model.server.client('OpenAI', model.retries) as client: yield client
     except openai.OpenAIError as e: raise InputError(f'{model.server.host}: {model.server.say(e)}') from None
 
-# %% ../nbs/05e_batches.ipynb #cell-014
+# %% ../nbs/05e_batches.ipynb #cell-016
 def submit_batch(model: ServedModel,
                  path, # a file that `write_batch` wrote
                 ) -> str: # the batch's id
@@ -61,7 +61,7 @@ def submit_batch(model: ServedModel,
         _keep(path, batch=batch.id)
     return batch.id
 
-# %% ../nbs/05e_batches.ipynb #cell-016
+# %% ../nbs/05e_batches.ipynb #cell-018
 def poll_batch(model: ServedModel,
                path, # a submitted file
                every=30.0, # seconds between two looks
@@ -79,7 +79,7 @@ def poll_batch(model: ServedModel,
                 return batch.status
             time.sleep(every)
 
-# %% ../nbs/05e_batches.ipynb #cell-018
+# %% ../nbs/05e_batches.ipynb #cell-020
 def collect_batch(model: ServedModel,
                   path, # a file that `poll_batch` has seen done
                  ) -> list: # answers and failures, one for each request, in the file's order
@@ -91,7 +91,7 @@ def collect_batch(model: ServedModel,
             with _batches(model) as client, atomic(_beside(path, f'{what}.jsonl')) as part: part.write_bytes(client.files.content(state[what]).content)
     return batch_answers([_beside(path, f'{what}.jsonl') for what in ('output', 'errors') if state[what]], path, f'no answer in the batch, which has {state["status"]}')
 
-# %% ../nbs/05e_batches.ipynb #cell-020
+# %% ../nbs/05e_batches.ipynb #cell-022
 def batch_answers(outputs, # files of answered lines, from a provider or from `vllm run-batch`
                   path, # the batch file with the requests
                   missing='no answer in the file',
@@ -107,7 +107,7 @@ def batch_answers(outputs, # files of answered lines, from a provider or from `v
             if id not in found or 'error' in found[id]: found[id] = answer
     return [found.get(id) or {'id': id, 'error': missing} for id in requests]
 
-# %% ../nbs/05e_batches.ipynb #cell-021
+# %% ../nbs/05e_batches.ipynb #cell-024
 def _batch_answer(id, line, stop):
     response, error = line.get('response') or {}, line.get('error') or {}
     body = response.get('body') or {}

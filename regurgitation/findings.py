@@ -44,7 +44,7 @@ def _say_languages(found):
             yield (f'{file["path"]} is not {" to ".join(spoken["expected"])}: most sources look like {next(iter(spoken["source"]))}, most targets like {next(iter(spoken["target"]))}. '
                    f'Name the languages by --languages, or switch the check off by --languages none.')
 
-# %% ../nbs/17b_findings.ipynb #cell-015
+# %% ../nbs/17b_findings.ipynb #cell-016
 REPEATED = {'target': 'of the rows repeat the target of an earlier row', 'pair': 'of the rows repeat an earlier pair', 'source, other target': 'of the rows give an earlier source another target'}
 
 def _say_repeats(found):
@@ -54,7 +54,7 @@ def _say_repeats(found):
         most = r['examples'][0]
         yield f'{_beside(r, real)} {what}; the most frequent stands there {most["times"]:,} times: "{most["text"][:60]}" ({", ".join(most["ids"])}{", ..." if most["times"] > 2 else ""}).'
 
-# %% ../nbs/17b_findings.ipynb #cell-016
+# %% ../nbs/17b_findings.ipynb #cell-018
 def _say_diversity(found):
     of = ' of the same sources' if found['diversity']['paired'] else ' drawn from each file'
     for r in found['diversity']['rows']:
@@ -63,7 +63,7 @@ def _say_diversity(found):
                                f'difference {r["difference"]:+.1f}, 95 % interval {r["low"]:+.1f} to {r["high"]:+.1f}.')
         else: yield f'Self-BLEU {r["generated"]:.1f} among {r["number"]:,} targets, 95 % interval {r["low"]:.1f} to {r["high"]:.1f}; whether that is much, real data tells (--real).'
 
-# %% ../nbs/17b_findings.ipynb #cell-017
+# %% ../nbs/17b_findings.ipynb #cell-020
 def _say_test(found):
     for side, hit in (found['file']['test'] or {}).items():
         yield f'{_beside(hit, found["real"] and found["real"]["test"][side])} of the {side}s share eight words in a row, or a whole shorter text, with a {side} of the test file' + (': leave them out of training.' if hit['rows'] else '.')
@@ -77,7 +77,7 @@ def findings(found, # of `audit`
     "What an audit found, in plain sentences"
     return [sentence for say in (_say_joined, _say_errors, _say_languages, _say_repeats, _say_diversity, _say_test, _say_detector) for sentence in say(found)]
 
-# %% ../nbs/17b_findings.ipynb #cell-020
+# %% ../nbs/17b_findings.ipynb #cell-023
 def _share_rows(what, file, real):
     for name, s in file.items():
         row = {what: name, 'rows': f'{s["rows"]:,}', 'of': f'{s["of"]:,}', 'share': percent(s['share']), '95 % interval': f'{percent(s["low"])} to {percent(s["high"])}'}
@@ -94,7 +94,7 @@ def _length_row(name, file, real):
     told = lambda q: f'{q["low"]:,} / {q["median"]:,} / {q["high"]:,}'
     return {'5 % / median / 95 %': name, 'generated': told(file['lengths'][name])} | ({'real': told(real['lengths'][name])} if real else {})
 
-# %% ../nbs/17b_findings.ipynb #cell-021
+# %% ../nbs/17b_findings.ipynb #cell-025
 def tables(found, # of `audit`
           ) -> dict: # title -> rows, dicts of text
     "The numbers of an audit, in tables that are not empty"
@@ -105,7 +105,7 @@ def tables(found, # of `audit`
     if file['languages']: told['Languages'] = [{'side': side, 'of': f'{file["languages"]["of"]:,}', 'languages': ', '.join(f'{code} {n:,}' for code, n in [*file['languages'][side].items()][:6])} for side in ('source', 'target')]
     return {title: rows for title, rows in told.items() if rows}
 
-# %% ../nbs/17b_findings.ipynb #cell-024
+# %% ../nbs/17b_findings.ipynb #cell-028
 LABELS = {'file': 'generated', 'real': 'real'}
 
 def _error_points(ax, errors, kinds, shift, look):
@@ -127,7 +127,7 @@ def error_figure(found): # of `audit`
         if kinds: ax.legend()
         return figure
 
-# %% ../nbs/17b_findings.ipynb #cell-027
+# %% ../nbs/17b_findings.ipynb #cell-032
 def length_figure(found): # of `audit`
     "How many words the targets have, generated beside real"
     with matplotlib.rc_context(LOOK):
@@ -141,7 +141,7 @@ def length_figure(found): # of `audit`
         ax.legend()
         return figure
 
-# %% ../nbs/17b_findings.ipynb #cell-030
+# %% ../nbs/17b_findings.ipynb #cell-035
 def _examples(found):
     "Title and table of each kind that has examples"
     file = found['file']
@@ -153,7 +153,7 @@ def _examples(found):
 def _examples_html(found):
     return [f'<details><summary>{html.escape(title)}</summary>{_table_html(pd.DataFrame(rows), "words")}</details>' for title, rows in _examples(found) if rows]
 
-# %% ../nbs/17b_findings.ipynb #cell-033
+# %% ../nbs/17b_findings.ipynb #cell-038
 def redo_audit(found) -> str: # of `audit`
     "The command of an audit"
     s = found['settings']
@@ -161,7 +161,7 @@ def redo_audit(found) -> str: # of `audit`
                'languages': ','.join(s['languages'] or ['none']), 'detector': found['detector'] and found['detector']['folder'], 'seed': s['seed'], **s['fields']}
     return ' '.join(['regurgitation audit', shlex.quote(found['file']['path']), *(f'--{k.replace("_", "-")} {shlex.quote(str(v))}' for k, v in options.items() if v)])
 
-# %% ../nbs/17b_findings.ipynb #cell-035
+# %% ../nbs/17b_findings.ipynb #cell-041
 NOTES = {'Errors': 'By rules that read source and target and need no reference: in all rows, the language in a sample. 95 % intervals by Wilson.',
          'Repeats': 'Exactly the text of an earlier row.', 'Shared with the test file': 'Eight words in a row, or the whole of a shorter text, without case and punctuation.',
          'Words': 'Of N targets of a sample; a difference is generated minus real, its 95 % interval by halves of the texts.',
