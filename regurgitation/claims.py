@@ -8,6 +8,7 @@ __all__ = ['AREA', 'read_toml', 'load_claims', 'holm', 'Results', 'run_statistic
 
 # %% ../nbs/16_claims.ipynb #cell-004
 import gzip, json, sys
+from copy import copy
 from pathlib import Path
 import numpy as np, pandas as pd
 from .core import InputError, read_rows
@@ -87,6 +88,14 @@ class Results:
         arms = arms or self.arms
         return sorted(set.intersection(*({r['size'] for r in self.rows if r['arm'] == a} for a in arms)))
 
+    def at(self, *sizes): # pairs; the baselines, whose size is 0, always stay
+        "The same results with the rows of these sizes alone"
+        part = copy(self)
+        part.rows = [r for r in self.rows if r['role'] != 'arm' or r['size'] in sizes]
+        part.arms = [a for a in self.arms if any(r['arm'] == a for r in part.rows)]
+        if not part.arms: raise InputError(f'{self.folder}: no row of an arm has {" or ".join(map(str, sizes))} pairs.')
+        return part
+
     def predictions(self, row): # a row
         "The prediction file of a row: ids, hypotheses, statistics"
         path = self.folder/'predictions'/f'{row["key"]}.json.gz'
@@ -128,7 +137,7 @@ def run_statistics(results, # `Results`
     aligned = [align(*loaded[0], *x) for x in loaded]
     return [r['seed'] for r in rows], aligned[0][0], np.stack([a[2] for a in aligned])
 
-# %% ../nbs/16_claims.ipynb #cell-055
+# %% ../nbs/16_claims.ipynb #cell-057
 def effect(results, # `Results`
            terms, # (weight, arm or baseline, size, metric) each
            level=0.95, samples=1000, # of the interval
@@ -146,7 +155,7 @@ def effect(results, # `Results`
     parts = [(weight, stats if arm in results.arms else np.repeat(stats[:1], S, 0), metric) for weight, arm, metric, _, _, stats in loaded]
     return results.known.setdefault(where, effect_interval(parts, level, samples, ids=ids))
 
-# %% ../nbs/16_claims.ipynb #cell-057
+# %% ../nbs/16_claims.ipynb #cell-059
 def area_weights(size, # pairs, or several sizes, ascending
                 ) -> list: # (size, weight), the weights adding up to 1
     "How much each size counts in the area under a curve"
@@ -156,7 +165,7 @@ def area_weights(size, # pairs, or several sizes, ascending
     half = np.diff(x)/2/(x[-1] - x[0])
     return list(zip(sizes, (np.append(half, 0) + np.append(0, half)).tolist()))
 
-# %% ../nbs/16_claims.ipynb #cell-059
+# %% ../nbs/16_claims.ipynb #cell-061
 def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
         size, # pairs, or several sizes: the area under the curve
         metric='bleu', # as for `run_statistics`; 'bleu+bleu:bbe' is the mean of the two
@@ -168,7 +177,7 @@ def gap(results, a, b, # `Results`; names of two arms, or an arm and a baseline
     terms = [(sign*weight/len(metrics), arm, n, m) for sign, arm, sizes in ((1, a, size), (-1, b, size if b_size is None else b_size)) for n, weight in area_weights(sizes) for m in metrics]
     return effect(results, tuple(terms), level, samples)
 
-# %% ../nbs/16_claims.ipynb #cell-063
+# %% ../nbs/16_claims.ipynb #cell-065
 def gaps(folder, # of results, or `Results`
          metric=None, # as for `run_statistics`; that of the task where none is given
          real=None, # the arm that the others are subtracted from; `Results.anchor` where none is given
@@ -183,10 +192,10 @@ def gaps(folder, # of results, or `Results`
     table.insert(6, 'p_holm', table.groupby('size')['p'].transform(holm))
     return table
 
-# %% ../nbs/16_claims.ipynb #cell-068
+# %% ../nbs/16_claims.ipynb #cell-070
 def _whose(arm): return 'real data' if arm == 'real' else arm
 
-# %% ../nbs/16_claims.ipynb #cell-069
+# %% ../nbs/16_claims.ipynb #cell-071
 def judge(estimate, low, high, p_holm, # of the contrast, in points of the metric
           margin, # in the same points
           beats_baseline=True, # does the model trained on the anchor's data beat copying the source?
@@ -201,7 +210,7 @@ def judge(estimate, low, high, p_holm, # of the contrast, in points of the metri
     if sure: return 'undecided', f'the sign is sure, the size is below the margin of {margin:g}'
     return 'undecided', 'the sign is not sure after correction' if low > 0 or high < 0 else 'the sign cannot be told'
 
-# %% ../nbs/16_claims.ipynb #cell-075
+# %% ../nbs/16_claims.ipynb #cell-077
 def registered(results, # `Results`
                register=None, # `load_claims()`
               ) -> list: # dicts: claim, a, b (one arm), size, b_size, seeds, metric, margin, family
@@ -210,7 +219,7 @@ def registered(results, # `Results`
     found = [dict(k, claim=id, b=b, b_size=n) for id, c in register['claims'].items() for k in c.get('contrasts', []) if k['study'] == results.name for b in k['b'] for n in k.get('b_sizes', [k['size']])]
     return found or [dict(claim='exploratory', a='real', b=b, size='largest', b_size='largest', seeds=3, metric=results.metric, margin=0.3, family='') for b in results.arms if b != 'real']
 
-# %% ../nbs/16_claims.ipynb #cell-079
+# %% ../nbs/16_claims.ipynb #cell-081
 AREA = 'area under the curve'
 
 def _sizes(results, contrasts):
@@ -224,7 +233,7 @@ def _sizes(results, contrasts):
     if not sizes: raise InputError(f'{results.folder}: no size that all of {", ".join(arms)} have. Run the study to its end, it goes on where it stopped.')
     return sizes
 
-# %% ../nbs/16_claims.ipynb #cell-080
+# %% ../nbs/16_claims.ipynb #cell-082
 def contrasts(folder, # of results, or `Results`
               register=None, # `load_claims()`
              ) -> pd.DataFrame: # claim, a, b, size, b_size, over (that size, or the area up to it), estimate, low, high, p, p_holm, tests (that Holm corrects for), seeds, items, metric, margin, verdict, note
@@ -243,13 +252,13 @@ def contrasts(folder, # of results, or `Results`
     table[['verdict', 'note']] = [_judged(c, beats[c['metric']], rule['alpha'], anchor) for c in table.to_dict('records')]
     return table[['claim', 'a', 'b', 'size', 'b_size', 'over', 'estimate', 'low', 'high', 'p', 'p_holm', 'tests', 'seeds', 'items', 'metric', 'margin', 'verdict', 'note']]
 
-# %% ../nbs/16_claims.ipynb #cell-082
+# %% ../nbs/16_claims.ipynb #cell-084
 def _judged(c, beats, alpha, anchor):
     verdict, note = judge(c['estimate'], c['low'], c['high'], c['p_holm'], c['margin'], beats, alpha, anchor)
     if beats and c['seeds'] < c['seeds_needed']: return 'undecided', f'{c["seeds"]} seed{"s" * (c["seeds"] > 1)}, a verdict needs {c["seeds_needed"]}'
     return verdict, note
 
-# %% ../nbs/16_claims.ipynb #cell-086
+# %% ../nbs/16_claims.ipynb #cell-088
 def _together(verdicts):
     kinds = set(verdicts)
     if 'too weak to tell' in kinds: return 'too weak to tell', ''
@@ -258,7 +267,7 @@ def _together(verdicts):
     if 'contradicted' in kinds: return 'contradicted', 'by at least one contrast, supported by none'
     return 'undecided', f'{verdicts.count("supported")} of {len(verdicts)} contrasts supported'
 
-# %% ../nbs/16_claims.ipynb #cell-089
+# %% ../nbs/16_claims.ipynb #cell-091
 def _with_size(b, b_size, size): return b if b_size == size else f'{b} with {b_size:,} pairs'
 
 def verdicts(folder, # of results, or `Results`
@@ -272,26 +281,26 @@ def verdicts(folder, # of results, or `Results`
                             note=note or '; '.join(dict.fromkeys(n for n in t.note if n)), contrasts=', '.join(f'{a} > {_with_size(*b)}' for a, *b in zip(t.a, t.b, t.b_size, t['size'])))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('claim')
 
-# %% ../nbs/16_claims.ipynb #cell-097
+# %% ../nbs/16_claims.ipynb #cell-099
 def interval_text(low, high, sign=1): # ends of an interval of a gap, and the gap's sign
     "The interval of a difference in the direction of its sign, as text"
     low, high = (low, high) if sign >= 0 else (-high, -low)
     return f'95 % interval {low:.1f} to {high:.1f}'.replace('-', '−')
 
-# %% ../nbs/16_claims.ipynb #cell-101
+# %% ../nbs/16_claims.ipynb #cell-103
 def _clause(t, sure=True):
     "Arms with their gaps: how far above or below where the sign is sure, else the difference with its own sign"
     by = [f'{b} (by {abs(e):.1f}, {interval_text(l, h, e)})' if sure else f'{b} ({a} minus it {e:+.1f}, {interval_text(l, h)})'.replace('it -', 'it −')
           for a, b, e, l, h in zip(t.a, map(_with_size, t.b, t.b_size, t['size']), t.estimate, t.low, t.high)]
     return ', '.join(by[:-1]) + (' and ' if by[1:] else '') + by[-1]
 
-# %% ../nbs/16_claims.ipynb #cell-105
+# %% ../nbs/16_claims.ipynb #cell-107
 def _unsure(t): # contrasts of one family
     "Why a difference that its own interval shows does not count"
     p = [f'{x:.2g}' for x in t.p_holm]
     return f', which is not sure after correction for {t.tests.iloc[0]} contrasts (Holm\'s p = {" and ".join(dict.fromkeys(p))})'
 
-# %% ../nbs/16_claims.ipynb #cell-106
+# %% ../nbs/16_claims.ipynb #cell-108
 def _told(t, metric, alpha):
     "The contrasts of one arm at one size in words"
     a, size, sure = t.a.iloc[0], t['size'].iloc[0], t.p_holm < alpha
@@ -321,7 +330,7 @@ def sentence(folder, # of results, or `Results`
     else: say = '. '.join(_told(part, metric, rule['alpha']) for _, part in t.groupby(['a', 'size', 'over'], sort=False))
     return _framed(say, results, t, register)
 
-# %% ../nbs/16_claims.ipynb #cell-110
+# %% ../nbs/16_claims.ipynb #cell-112
 def _framed(say, results, t, register):
     families = {c['family'] for c in registered(results, register)} & set(register['families'])
     meaning = register['families'][min(families)]['definition'] if families else 'a lower score on the same test items than the same model trained on as many real pairs'
