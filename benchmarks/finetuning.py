@@ -3,7 +3,7 @@
 Each contender makes the same steps, from the same weights, with the same rates, in a process of its own; they take turns, round by round, so that whatever else the
 machine does meets all of them. A row for each is appended to results/performance/finetuning.jsonl when its steps are done; what is there is not measured again, so the
 script may be stopped at any moment. The first step of a process warms up and is not counted. The last lines set the contenders beside one another.
-trl is no dependency of ours; SFTTrainer takes part where a folder that holds it is named:
+trl is no dependency of ours; SFTTrainer takes part where a folder that holds it is named, as it comes (it computes the layers a second time to save memory) and without that:
 
     pip install --no-deps --target ../trl trl==1.16.0
     python benchmarks/finetuning.py --trl ../trl
@@ -18,6 +18,7 @@ from regurgitation.training import learning_rate
 
 OUT = Path(__file__).parents[1]/'results'/'performance'/'finetuning.jsonl'
 KEY = ('contender', 'model', 'case', 'precision', 'tokens', 'steps', 'threads', 'round')
+PLAIN = 'SFTTrainer, no checkpointing'
 CASES = {'frozen embedding': dict(frozen_embedding=True), 'all weights': dict(frozen_embedding=False), 'LoRA': dict(rank=8, lr=3e-4)}
 
 class Clock:
@@ -47,11 +48,12 @@ def theirs(spec, tuning, pool):
     from torch.utils.data import DataLoader
     lm, adapted, tokeniser = _start(spec['model'], None, tuning, 0, None)
     data = Examples(tokeniser, pool)
-    groups, kind, arguments, more = batches(data, tuning, spec), Trainer, TrainingArguments, {}
-    if spec['contender'] == 'SFTTrainer':
+    groups, kind, arguments, more, saving = batches(data, tuning, spec), Trainer, TrainingArguments, {}, {}
+    if spec['contender'] != 'Trainer':
         from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
         kind, arguments = SFTTrainer, SFTConfig
+        if spec['contender'] == PLAIN: saving = dict(gradient_checkpointing=False)
         more = dict(completion_only_loss=True, max_length=None, dataset_kwargs={'skip_prepare_dataset': True})
     clock = Clock()
     class OnTheSameBatches(kind):
@@ -66,7 +68,7 @@ def theirs(spec, tuning, pool):
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_rate(tuning, min(i + 1, len(groups))/len(groups))/tuning.lr)
     with tempfile.TemporaryDirectory() as folder:
         how = arguments(folder, max_steps=len(groups), bf16=spec['precision'] == 'bfloat16', max_grad_norm=tuning.clip, logging_steps=1, logging_strategy='steps', save_strategy='no', report_to=[],
-                        use_cpu=True, disable_tqdm=True, remove_unused_columns=False, **more)
+                        use_cpu=True, disable_tqdm=True, remove_unused_columns=False, **saving, **more)
         rows = [{'input_ids': ids, 'labels': [-100]*begin + ids[begin:]} for ids, begin in data.rows]
         if more: rows, more = Dataset.from_list([{**r, 'completion_mask': [int(l != -100) for l in r['labels']]} for r in rows]), dict(processing_class=tokeniser)
         trainer = OnTheSameBatches(lm, how, train_dataset=rows, optimizers=(optimiser, rates), callbacks=[Times()], **more)
@@ -92,7 +94,7 @@ def compare(rows):
         curve = lambda name: next(r['losses'] for r in own if r['contender'] == name)
         names = sorted({r['contender'] for r in own}, key=lambda n: n != 'regurgitation')
         for name in names:
-            line = f'{case:17} {precision:9} {name:14} {median(name, "tokens_per_second"):8.1f} tokens/s {median(name, "peak_mib")/1024:6.2f} GiB'
+            line = f'{case:17} {precision:9} {name:28} {median(name, "tokens_per_second"):8.1f} tokens/s {median(name, "peak_mib")/1024:6.2f} GiB'
             if name != names[0]: line += f'   ours is {median(names[0], "tokens_per_second")/median(name, "tokens_per_second"):.2f} times as fast, losses apart by {max(abs(a - b) for a, b in zip(curve(names[0]), curve(name))):.1e}'
             print(line)
 
@@ -114,7 +116,7 @@ def main():
         say, sys.stdout = sys.stdout, sys.stderr # libraries may print
         print('@' + json.dumps(work(json.loads(options.worker))), file=say, flush=True)
         return
-    names, paths = ['regurgitation', 'Trainer'] + ['SFTTrainer']*bool(options.trl), [str(Path(__file__).parents[1]), *([options.trl] if options.trl else [])]
+    names, paths = ['regurgitation', 'Trainer'] + ['SFTTrainer', PLAIN]*bool(options.trl), [str(Path(__file__).parents[1]), *([options.trl] if options.trl else [])]
     environment = dict(os.environ, OMP_NUM_THREADS=str(options.threads), ACCELERATE_USE_CPU='true', TOKENIZERS_PARALLELISM='false', PYTHONPATH=os.pathsep.join(paths))
     for turn in range(options.rounds):
         for case in options.case:
@@ -126,7 +128,7 @@ def main():
                     if done.returncode: raise SystemExit(f'{name} stopped; its last words are above. Run again: what was measured is kept.')
                     row = json.loads(next(l for l in done.stdout.splitlines() if l.startswith('@'))[1:])
                     append_row(options.out, row)
-                    print(f'{turn} {case:17} {precision:9} {name:14} {row["tokens_per_second"]:8.1f} tokens/s {row["peak_mib"]/1024:6.2f} GiB', flush=True)
+                    print(f'{turn} {case:17} {precision:9} {name:28} {row["tokens_per_second"]:8.1f} tokens/s {row["peak_mib"]/1024:6.2f} GiB', flush=True)
     same = dict(model=options.model, tokens=options.tokens, steps=options.steps, threads=options.threads)
     compare([r for r in read_rows(options.out) if all(r[k] == v for k, v in same.items())])
 

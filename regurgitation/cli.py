@@ -65,6 +65,8 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
         full: bool = typer.Option(False, help='The full study, not its core.'),
         limit: Optional[int] = typer.Option(None, min=20, help='At most so many pairs in each part of the data: a trial run.'),
         seeds: Optional[int] = typer.Option(None, min=1, help='At most so many seeds.'),
+        arm: Optional[list[str]] = typer.Option(None, help='Only this arm, beside the baselines; may be given several times.'),
+        size: Optional[list[int]] = typer.Option(None, min=0, help='Only so many training pairs; may be given several times.'),
         workers: Optional[int] = typer.Option(None, min=1, help='Processes; one for each GPU, else for each core, where none is given.'),
         executor: str = typer.Option('local', help='Where the runs are computed: local.')):
     """Run a study: what is missing is made, what is there is kept, and the report is drawn.
@@ -78,10 +80,11 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
     out, workers = out or Path('runs')/study.name, workers or default_workers()
     if not (out/'rows.jsonl').exists(): check_keys(study) # a finished study is drawn again without any
     data = Data(study)
+    jobs = [j for phase in plan(study, data, out, arm, size) for j in phase]
     with atomic(out/'study.toml') as part: part.write_text(text, encoding='utf-8')
-    _describe(study, data, [j for phase in plan(study, data, out) for j in phase], workers)
-    run_study(study, out, workers=workers)
-    _report(out)
+    _describe(study, data, jobs, workers)
+    run_study(study, out, workers=workers, arms=arm, sizes=size)
+    (_report_of_part if arm or size else _report)(out)
 
 # %% ../nbs/18_cli.ipynb #cell-012
 @app.command()
@@ -104,6 +107,14 @@ def _report(folder, as_json=False):
     console.print(); console.print(sentence(folder), style='bold', highlight=False)
     for sign in signs: console.print(f'- {sign}', highlight=False, markup=False)
     console.print(f'\nreport: {path}', soft_wrap=True, highlight=False)
+
+def _report_of_part(folder):
+    "The report where what it compares is there, else the scores"
+    from regurgitation.figures import results_table
+    try: return _report(folder)
+    except InputError as e: why = e
+    _print_table(results_table(folder).to_dict('records'))
+    console.print(f'\nno report yet: {why}', highlight=False, markup=False)
 
 # %% ../nbs/18_cli.ipynb #cell-014
 @app.command()

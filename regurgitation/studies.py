@@ -333,17 +333,26 @@ def job_key(study, data, kind, arm, size, seed) -> str:
                         'versions': [VERSIONS[k] for k in STEPS]})
 
 # %% ../nbs/14_studies.ipynb #cell-102
+def _part(study, arms, sizes):
+    for named, known, what in ((arms or (), study.arms, 'arm'), (sizes or (), study.sizes, 'size')):
+        for x in named:
+            if x not in known: raise InputError(f'study {study.name}: no {what} {x}. It has {", ".join(map(str, known))}; the full study may have more.')
+    return {a: spec for a, spec in study.arms.items() if a in (arms or study.arms)}, [n for n in study.sizes if n in (sizes or study.sizes)]
+
+# %% ../nbs/14_studies.ipynb #cell-103
 def plan(study, # Study
          data, # its Data
          out, # folder of results
+         arms=None, sizes=None, # only students of these; all where none are named
         ) -> list: # phases; each a list of (kind, arm, size, seed)
-    "The jobs whose rows are missing"
+    "The jobs whose rows are missing; raises `InputError` for an arm or a size that the study has not"
+    chosen, wanted = _part(study, arms, sizes)
     path = Path(out)/'rows.jsonl'
     have = {row['key'] for row in read_rows(path)} if path.exists() else set()
     missing = lambda jobs: [j for j in jobs if job_key(study, data, *j) not in have]
-    students = missing([('student', arm, size, seed) for seed in study.seeds for size in reversed(study.sizes) for arm, spec in study.arms.items() if size in sizes_of(spec, study.sizes)])
+    students = missing([('student', arm, size, seed) for seed in study.seeds for size in reversed(wanted) for arm, spec in chosen.items() if size in sizes_of(spec, study.sizes)])
     trained, asked = ({name for name, teacher in study.teachers.items() if kind(teacher)} for kind in (is_trained, is_asked))
-    scorers = {job_key(study, data, 'scorer', arm, 0, None): ('scorer', arm, 0, None) for arm, spec in reversed(study.arms.items()) if scorer_of(spec)}
+    scorers = {job_key(study, data, 'scorer', arm, 0, None): ('scorer', arm, 0, None) for arm, spec in reversed(chosen.items()) if scorer_of(spec)}
     trivial, taught = missing([('baseline', name, 0, None) for name in baselines(study)] + list(scorers.values())), [j for j in students if (trained | asked) & set(teachers_of(study.arms[j[1]]))]
     pools = {fingerprint(generation_config(study, data, arm, name, seed)): (arm, name, seed) for _, arm, _, seed in reversed(taught) for name in teachers_of(study.arms[arm]) if name in trained | asked}
     names = trained & ({name for _, arm, _, _ in taught for name in teachers_of(study.arms[arm])} | {b[1][8:] for b in trivial if b[1].startswith('teacher:')})
@@ -351,7 +360,7 @@ def plan(study, # Study
     return [[('teacher', t, 0, None) for t in teachers] + [j for j in students if j not in taught],
             [('generation', *which) for which in reversed(pools.values())], trivial + taught]
 
-# %% ../nbs/14_studies.ipynb #cell-104
+# %% ../nbs/14_studies.ipynb #cell-105
 def work_of(study, data, job) -> int:
     "Pairs that pass through a model in a job: how long it takes, up to the speed"
     kind, name, size, _ = job
@@ -362,7 +371,7 @@ def work_of(study, data, job) -> int:
     if kind in ('generation', 'scorer'): return study.sizes[-1]
     return study.learns(settings).epochs*size
 
-# %% ../nbs/14_studies.ipynb #cell-112
+# %% ../nbs/14_studies.ipynb #cell-115
 def check_keys(study):
     "Raises `InputError`, which names the variable, where the key of a learner or of a teacher is missing"
     learners = [study.learns(study.learner | spec.get('learner', {})) for spec in ({}, *study.arms.values())]
@@ -370,16 +379,17 @@ def check_keys(study):
     servers = [learner.server for learner in learners if isinstance(learner, Served)] + [Server(teacher.get('base_url'), teacher.get('api_key_env', 'OPENAI_API_KEY')) for teacher in asked]
     for server in servers: server.key()
 
-# %% ../nbs/14_studies.ipynb #cell-116
+# %% ../nbs/14_studies.ipynb #cell-119
 def run_study(study, # Study
               out, # folder for rows and predictions
               store=None, # Store
               workers=None, # processes; one for each GPU, else for each core, where none is given; 1 runs in this process
+              arms=None, sizes=None, # only students of these, and the baselines; all where none are named
              ) -> Path: # out
     "Make every row of the study that is missing; stop it at any moment and call it again; raises `InputError` under `accelerate launch`"
     if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise InputError(f'{os.environ["WORLD_SIZE"]} processes of a launcher run the same study, and would wait for one another. Call it once: it starts workers itself, one for each GPU. One model over several GPUs is for finetune.')
     out, store, data = Path(out), store or Store(), Data(study)
-    phases = plan(study, data, out)
+    phases = plan(study, data, out, arms, sizes)
     jobs = [j for phase in phases for j in phase]
     if not jobs: return out
     check_keys(study)
@@ -390,12 +400,12 @@ def run_study(study, # Study
         else: in_processes(phases, _prepare, (study, store, out), workers or default_workers(), bar)
     return out
 
-# %% ../nbs/14_studies.ipynb #cell-118
+# %% ../nbs/14_studies.ipynb #cell-121
 def _prepare(study, store, out):
     data = Data(study)
     return lambda which, bar: job(study, data, store, out, *which, bar=bar)
 
-# %% ../nbs/14_studies.ipynb #cell-126
+# %% ../nbs/14_studies.ipynb #cell-129
 def speed(study, # Study
           data, # its Data
          ) -> float: # pairs a second of one worker; None where it is trained elsewhere

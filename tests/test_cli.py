@@ -38,6 +38,17 @@ def test_a_second_run_makes_nothing(finished):
     assert again.returncode == 0 and 'all rows are there' in again.stdout
     assert (folder/'out'/'rows.jsonl').read_bytes() == before
 
+def test_a_part_of_a_study_makes_rows_of_the_whole(finished, tmp_path):
+    folder, _ = finished
+    run = lambda *more: call('run', 'quickstart', '--limit', 40, '--out', tmp_path, *more, store=folder/'store')
+    told = lambda path: {r['key']: {k: v for k, v in r.items() if k != 'seconds'} for r in read_rows(path/'rows.jsonl')}
+    whole, part = told(folder/'out'), run('--arm', 'real', '--arm', 'greedy', '--size', 40)
+    assert part.returncode == 0 and "no report yet" in part.stdout and "'sampling'" in part.stdout, part.stderr
+    assert told(tmp_path) == {k: r for k, r in whole.items() if r['arm'] not in ('half', 'sampling')}
+    assert run().returncode == 0 and told(tmp_path) == whole
+    wrong = run('--size', 50)
+    assert wrong.returncode == 2 and 'no size 50' in wrong.stderr
+
 def test_the_report_comes_again_from_rows_alone(finished, tmp_path):
     folder, _ = finished
     before = (folder/'out'/'report.html').read_bytes()

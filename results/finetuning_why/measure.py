@@ -47,7 +47,7 @@ def typographic(text): return any(c in text for c in '“”„’‘')
 
 def style_rows(study):
     "Every arm minus the human one, with one way to write quotation marks"
-    results, references = Results(STUDY.parent), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
+    results, references = Results(STUDY.parent).at(*study.sizes), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
     alike = lambda made: statistics('bleu', [t.translate(ALIKE) for t in made['hypotheses']], [[t.translate(ALIKE) for t in references[i]] for i in made['ids']])
     rows = {arm: sorted((r for r in results.rows if r['arm'] == arm), key=lambda r: r['seed']) for arm in results.arms}
     made = {arm: [results.predictions(r) for r in of] for arm, of in rows.items()}
