@@ -51,7 +51,7 @@ def repeating(results, # `Results`
 def _repeating(results):
     above = {} # arms with the same numbers are named together: orders of the same pairs
     for arm, (own, human, d, low, high) in repeating(results).items():
-        if low > 0: above.setdefault('{:.1f}, human {:.1f} ({}, {} to {})'.format(own, human, *_signed(d, low, high)), []).append(arm)
+        if round(low, 1) > 0: above.setdefault('{:.1f}, human {:.1f} ({}, {} to {})'.format(own, human, *_signed(d, low, high)), []).append(arm)
     told = '; '.join(f'{", ".join(arms)} {numbers}' for numbers, arms in above.items())
     return [f'Self-BLEU above that of as many human targets: {told}.'] if told else []
 
