@@ -45,18 +45,21 @@ def bits_per_byte(lm, tokeniser, pool):
 ALIKE = str.maketrans({'“': '"', '”': '"', '„': '"', '’': "'", '‘': "'", '–': '-', '—': '-', '…': '...'})
 def typographic(text): return any(c in text for c in '“”„’‘')
 
-def style_rows(study):
-    "Every arm minus the human one, with one way to write quotation marks"
-    results, references = Results(STUDY.parent).at(*study.sizes), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
+def style_rows(study, done):
+    "Every arm minus the human one at each size, with one way to write quotation marks"
+    results, references = Results(STUDY.parent), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
     alike = lambda made: statistics('bleu', [t.translate(ALIKE) for t in made['hypotheses']], [[t.translate(ALIKE) for t in references[i]] for i in made['ids']])
-    rows = {arm: sorted((r for r in results.rows if r['arm'] == arm), key=lambda r: r['seed']) for arm in results.arms}
-    made = {arm: [results.predictions(r) for r in of] for arm, of in rows.items()}
-    counted = {arm: np.stack([*map(alike, of)]) for arm, of in made.items()}
-    for arm, of in made.items():
-        g = gap_interval(counted[arm], counted['real'], 'bleu', ids=of[0]['ids'])
-        yield {'study': 'finetuning_why', 'part': 'style', 'arm': arm, 'metric': 'bleu', **{k: getattr(g, k) for k in ('estimate', 'low', 'high', 'p', 'seeds', 'items')}, 'typographic': [sum(map(typographic, m['hypotheses']))/len(m['ids']) for m in of],
-               'bleu': [r['metrics']['bleu']['score'] for r in rows[arm]], 'bleu_alike': [round(float(score_from_statistics('bleu', x.sum(0))), 4) for x in counted[arm]],
-               'signature': results.rows[0]['metrics']['bleu']['signature'] + ', quotation marks alike', 'version': __version__}
+    for size in results.sizes('real'):
+        part = results.at(size)
+        rows = {arm: sorted((r for r in part.rows if r['arm'] == arm), key=lambda r: r['seed']) for arm in part.arms}
+        made = {arm: [part.predictions(r) for r in of] for arm, of in rows.items() if (arm, size) not in done or arm == 'real'}
+        counted = {arm: np.stack([*map(alike, of)]) for arm, of in made.items()}
+        for arm, of in made.items():
+            if (arm, size) in done or len(of) < len(rows['real']): continue
+            g = gap_interval(counted[arm], counted['real'], 'bleu', ids=of[0]['ids'])
+            yield {'study': 'finetuning_why', 'part': 'style', 'arm': arm, 'size': size, 'metric': 'bleu', **{k: getattr(g, k) for k in ('estimate', 'low', 'high', 'p', 'seeds', 'items')}, 'typographic': [sum(map(typographic, m['hypotheses']))/len(m['ids']) for m in of],
+                   'bleu': [r['metrics']['bleu']['score'] for r in rows[arm]], 'bleu_alike': [round(float(score_from_statistics('bleu', x.sum(0))), 4) for x in counted[arm]],
+                   'signature': part.rows[0]['metrics']['bleu']['signature'] + ', quotation marks alike', 'version': __version__}
 
 def drawn(study, data, arm, seed, store):
     "The training set of an arm at the largest size"
@@ -103,7 +106,7 @@ def main():
     study, questions, store = load_study(STUDY), load_study(QUESTIONS), Store()
     rows = read_rows(ROWS) if ROWS.exists() else []
     done = lambda part: {(r['arm'], r.get('seed')) for r in rows if r['part'] == part}
-    for made in (target_rows(study, store, done('targets')), *([] if done('style') else [style_rows(study)]),
+    for made in (target_rows(study, store, done('targets')), style_rows(study, {(r['arm'], r['size']) for r in rows if r['part'] == 'style'}),
                  answer_rows(questions, store, done('answers')), *([] if done('agreement') else [agreement_rows(questions)])):
         for row in made: append_row(ROWS, row)
 
