@@ -91,11 +91,14 @@ def curve_caption(results) -> str: # `Results`
     "How the learning curves were made"
     seeds = len({r['seed'] for r in results.rows if r['role'] == 'arm'})
     band = f'mean of {seeds} seeds, band from the lowest to the highest seed' if seeds > 1 else 'a single seed, so no band'
-    trained = 'fine-tuned from the same weights or from the size before' if 'model' in results.study.get('learner', {}) else 'trained from fresh weights or from the size before'
-    return (f'Each point is a model {trained}, as study.toml says, and tested on the same items: {band}. '
+    first = 'the untuned weights' if 'model' in results.study.get('learner', {}) else 'fresh weights'
+    start = f'the size before (the smallest: {first})' if results.study.get('continued') else first
+    return (f'Each point is a model trained from {start} and tested on the same items: {band}. '
             f'A larger set contains the smaller one. {_checkpoint(results)} Dashed: baselines.')
 
-def _checkpoint(results): return 'Scores are of the last checkpoint.' if results.study.get('checkpoint') == 'last' else 'Checkpoints were chosen on a human development set.'
+def _checkpoint(results):
+    if results.study.get('learner', {}).get('epochs') == 1: return 'One pass over the data, so there is one checkpoint.'
+    return 'Scores are of the last checkpoint.' if results.study.get('checkpoint') == 'last' else 'Checkpoints were chosen on a human development set.'
 
 # %% ../nbs/17_figures.ipynb #cell-042
 def gap_figure(folder, # of results, or `Results`
