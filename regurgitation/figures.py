@@ -80,11 +80,12 @@ def _size_axis(ax, sizes):
 def _baseline_lines(ax, results, metric):
     for r in results.rows:
         if r['role'] != 'baseline' or r['arm'] == 'untrained': continue
-        score, teacher = r['metrics'][metric]['score'], r['arm'].startswith('teacher')
-        ax.axhline(score, ls='--', lw=1, color='grey', zorder=1)
         label = 'copying the source' if r['arm'] == 'copy' else r['arm'].replace('teacher:', 'teacher ')
-        ax.annotate(label, (0.99 if teacher else 0.01, score), xycoords=('axes fraction', 'data'), xytext=(0, 2), textcoords='offset points',
-                    ha='right' if teacher else 'left', fontsize=8, color='grey')
+        _dashed(ax, label, r['metrics'][metric]['score'], right=r['arm'].startswith('teacher'))
+
+def _dashed(ax, label, y, right=False):
+    ax.axhline(y, ls='--', lw=1, color='grey', zorder=1)
+    ax.annotate(label, (0.99 if right else 0.01, y), xycoords=('axes fraction', 'data'), xytext=(0, 2), textcoords='offset points', ha='right' if right else 'left', fontsize=8, color='grey')
 
 # %% ../nbs/17_figures.ipynb #cell-031
 def curve_caption(results) -> str: # `Results`
@@ -171,6 +172,7 @@ def scatter_figure(points, # label -> (x, `Gap` of metrics)
                    title, xlabel, ylabel, caption='',
                    margin=None, # grey above and below zero; no line at zero where none is given
                    colours=None, # label -> colour
+                   baselines=None, # label -> height of a dashed line
                   ) -> Figure:
     "Scores or differences with their intervals, over what may explain them"
     with matplotlib.rc_context(LOOK):
@@ -178,6 +180,7 @@ def scatter_figure(points, # label -> (x, `Gap` of metrics)
         if margin: ax.axhline(0, color=INK, lw=1); ax.axhspan(-margin, margin, color='grey', alpha=0.18, lw=0)
         for label, (x, g) in points.items():
             ax.errorbar(x, g.estimate, yerr=[[g.estimate - g.low], [g.high - g.estimate]], fmt='o', ms=5, lw=1.4, capsize=2.5, color=(colours or {}).get(label, COLOURS[1]))
+        for label, y in (baselines or {}).items(): _dashed(ax, label, y)
         ax.margins(x=0.16)
         _labels(figure, ax, {label: (x, g.estimate) for label, (x, g) in points.items()})
         ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
