@@ -17,6 +17,7 @@ the human ones, their words and those of the human ones, and the share that stan
 questions, and to those to which SmolLM2 gave the same answer (`part` is "agreement").
 """
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np, torch
@@ -103,7 +104,8 @@ def agreement_rows(study):
         yield {'study': 'finetuning_why', 'part': 'agreement', 'arm': arm, **beside_human(pool.select(np.flatnonzero(kept)), human), **told}
 
 def main():
-    study, questions, store = load_study(STUDY), load_study(QUESTIONS), Store()
+    study, questions = (replace(load_study(path, full=True), sizes=load_study(path).sizes) for path in (STUDY, QUESTIONS)) # all arms, at the size of the core
+    store = Store()
     rows = read_rows(ROWS) if ROWS.exists() else []
     done = lambda part: {(r['arm'], r.get('seed')) for r in rows if r['part'] == part}
     for made in (target_rows(study, store, done('targets')), style_rows(study, {(r['arm'], r['size']) for r in rows if r['part'] == 'style'}),
