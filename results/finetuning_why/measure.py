@@ -10,7 +10,8 @@ like_own        chrF of the targets against what Gemma itself wrote for the same
 typographic     share of targets with a typographic quotation mark or apostrophe
 
 And of each arm's translations of the test set: how much better they are than those of the human arm when quotation marks, apostrophes, dashes
-and dots are written alike in translations and references, and for each seed the share with a typographic mark, and BLEU as it is and with marks alike.
+and dots are written alike in translations and references, and for each seed the share with a typographic mark (quotes: with a quotation mark), and BLEU
+as it is and with marks alike. Of people's, Gemma's and GPT-4's pairs: what the step from the smallest to the largest size brought, marks alike.
 
 For each arm and seed of results/finetuning_squad, of the questions on which the student was trained: exact match and F1 of the answers against
 the human ones, their words and those of the human ones, and the share that stands word for word in the text. The same for Gemma's answers to all
@@ -28,7 +29,7 @@ from regurgitation.arms import Data, scorer_of, teachers_of, training_set
 from regurgitation.claims import Results
 from regurgitation.core import Store, append_row, hardware, pool_fingerprint, progress, read_rows
 from regurgitation.finetuning import Examples, answer_loss
-from regurgitation.metrics import chrf, exact_match, f1, gap_interval, score_from_statistics, statistics
+from regurgitation.metrics import chrf, effect_interval, exact_match, f1, gap_interval, score_from_statistics, statistics
 from regurgitation.mixture import agreement_scores
 from regurgitation.models import get_model
 from regurgitation.studies import arm_scores, generated_pool, load_study
@@ -46,21 +47,41 @@ def bits_per_byte(lm, tokeniser, pool):
 ALIKE = str.maketrans({'“': '"', '”': '"', '„': '"', '’': "'", '‘': "'", '–': '-', '—': '-', '…': '...'})
 def typographic(text): return any(c in text for c in '“”„’‘')
 
+def alike_runs(part, arm, references):
+    "An arm's rows and translations, a seed each, and what BLEU counts in them with one way to write quotation marks"
+    rows = sorted((r for r in part.rows if r['arm'] == arm), key=lambda r: r['seed'])
+    made = [part.predictions(r) for r in rows]
+    return rows, made, np.stack([statistics('bleu', [t.translate(ALIKE) for t in m['hypotheses']], [[t.translate(ALIKE) for t in references[i]] for i in m['ids']]) for m in made])
+
+def told(interval, part):
+    return {**{k: getattr(interval, k) for k in ('estimate', 'low', 'high', 'p', 'seeds', 'items')}, 'signature': part.rows[0]['metrics']['bleu']['signature'] + ', quotation marks alike', 'version': __version__}
+
 def style_rows(study, done):
     "Every arm minus the human one at each size, with one way to write quotation marks"
     results, references = Results(STUDY.parent), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
-    alike = lambda made: statistics('bleu', [t.translate(ALIKE) for t in made['hypotheses']], [[t.translate(ALIKE) for t in references[i]] for i in made['ids']])
+    share = lambda made, has: [sum(map(has, m['hypotheses']))/len(m['ids']) for m in made]
     for size in results.sizes('real'):
         part = results.at(size)
-        rows = {arm: sorted((r for r in part.rows if r['arm'] == arm), key=lambda r: r['seed']) for arm in part.arms}
-        made = {arm: [part.predictions(r) for r in of] for arm, of in rows.items() if (arm, size) not in done or arm == 'real'}
-        counted = {arm: np.stack([*map(alike, of)]) for arm, of in made.items()}
-        for arm, of in made.items():
-            if (arm, size) in done or len(of) < len(rows['real']): continue
-            g = gap_interval(counted[arm], counted['real'], 'bleu', ids=of[0]['ids'])
-            yield {'study': 'finetuning_why', 'part': 'style', 'arm': arm, 'size': size, 'metric': 'bleu', **{k: getattr(g, k) for k in ('estimate', 'low', 'high', 'p', 'seeds', 'items')}, 'typographic': [sum(map(typographic, m['hypotheses']))/len(m['ids']) for m in of],
-                   'bleu': [r['metrics']['bleu']['score'] for r in rows[arm]], 'bleu_alike': [round(float(score_from_statistics('bleu', x.sum(0))), 4) for x in counted[arm]],
-                   'signature': part.rows[0]['metrics']['bleu']['signature'] + ', quotation marks alike', 'version': __version__}
+        human = alike_runs(part, 'real', references)
+        for arm in part.arms:
+            if (arm, size) in done: continue
+            rows, made, counted = alike_runs(part, arm, references)
+            if len(rows) < len(human[0]): continue
+            g = gap_interval(counted, human[2], 'bleu', ids=made[0]['ids'])
+            yield {'study': 'finetuning_why', 'part': 'style', 'arm': arm, 'size': size, 'metric': 'bleu', 'typographic': share(made, typographic), 'quotes': share(made, lambda t: any(c in t for c in '“”')),
+                   'bleu': [r['metrics']['bleu']['score'] for r in rows], 'bleu_alike': [round(float(score_from_statistics('bleu', x.sum(0))), 4) for x in counted], **told(g, part)}
+
+def growth_rows(study, done):
+    "What the pairs from the smallest to the largest size brought an arm, and what they changed in its difference from the human one, marks alike"
+    results, references = Results(STUDY.parent), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
+    ends = [(sign, results.at(n)) for n, sign in ((results.sizes('real')[0], -1), (results.sizes('real')[-1], 1))]
+    for arm in ('real', 'self', 'gpt-4'):
+        if (arm, None) in done: continue
+        runs = {a: [(sign, *alike_runs(part, a, references)[1:]) for sign, part in ends] for a in dict.fromkeys((arm, 'real'))}
+        ids, sizes = runs[arm][0][1][0]['ids'], {'smaller': results.sizes('real')[0], 'size': results.sizes('real')[-1]}
+        terms = {a: [(sign, counted, 'bleu') for sign, _, counted in of] for a, of in runs.items()}
+        yield {'study': 'finetuning_why', 'part': 'growth', 'arm': arm, 'of': 'score', **sizes, 'metric': 'bleu', **told(effect_interval(terms[arm], ids=ids), ends[0][1])}
+        if arm != 'real': yield {'study': 'finetuning_why', 'part': 'growth', 'arm': arm, 'of': 'minus real', **sizes, 'metric': 'bleu', **told(effect_interval(terms[arm] + [(-sign, x, m) for sign, x, m in terms['real']], ids=ids), ends[0][1])}
 
 def drawn(study, data, arm, seed, store):
     "The training set of an arm at the largest size"
@@ -108,7 +129,7 @@ def main():
     store = Store()
     rows = read_rows(ROWS) if ROWS.exists() else []
     done = lambda part: {(r['arm'], r.get('seed')) for r in rows if r['part'] == part}
-    for made in (target_rows(study, store, done('targets')), style_rows(study, {(r['arm'], r['size']) for r in rows if r['part'] == 'style'}),
+    for made in (target_rows(study, store, done('targets')), style_rows(study, {(r['arm'], r['size']) for r in rows if r['part'] == 'style'}), growth_rows(study, done('growth')),
                  answer_rows(questions, store, done('answers')), *([] if done('agreement') else [agreement_rows(questions)])):
         for row in made: append_row(ROWS, row)
 
