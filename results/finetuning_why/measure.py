@@ -74,14 +74,13 @@ def style_rows(study, done):
 def growth_rows(study, done):
     "What the pairs from the smallest to the largest size brought an arm, and what they changed in its difference from the human one, marks alike"
     results, references = Results(STUDY.parent), {r['id']: r['references'] for r in Data(study).splits['test'].to_list()}
-    ends = [(sign, results.at(n)) for n, sign in ((results.sizes('real')[0], -1), (results.sizes('real')[-1], 1))]
-    for arm in ('real', 'self', 'gpt-4'):
-        if (arm, None) in done: continue
-        runs = {a: [(sign, *alike_runs(part, a, references)[1:]) for sign, part in ends] for a in dict.fromkeys((arm, 'real'))}
-        ids, sizes = runs[arm][0][1][0]['ids'], {'smaller': results.sizes('real')[0], 'size': results.sizes('real')[-1]}
-        terms = {a: [(sign, counted, 'bleu') for sign, _, counted in of] for a, of in runs.items()}
-        yield {'study': 'finetuning_why', 'part': 'growth', 'arm': arm, 'of': 'score', **sizes, 'metric': 'bleu', **told(effect_interval(terms[arm], ids=ids), ends[0][1])}
-        if arm != 'real': yield {'study': 'finetuning_why', 'part': 'growth', 'arm': arm, 'of': 'minus real', **sizes, 'metric': 'bleu', **told(effect_interval(terms[arm] + [(-sign, x, m) for sign, x, m in terms['real']], ids=ids), ends[0][1])}
+    few, many = (results.sizes('real')[i] for i in (0, -1))
+    ids = results.predictions(results.rows[0])['ids']
+    change = lambda arm, weight=1: [(sign*weight, alike_runs(results.at(n), arm, references)[2], 'bleu') for n, sign in ((few, -1), (many, 1))]
+    for arm, of in (('real', 'score'), ('self', 'score'), ('self', 'minus real'), ('gpt-4', 'score'), ('gpt-4', 'minus real')):
+        if (arm, of, many) in done: continue
+        terms = change(arm) + (change('real', -1) if of == 'minus real' else [])
+        yield {'study': 'finetuning_why', 'part': 'growth', 'arm': arm, 'of': of, 'smaller': few, 'size': many, 'metric': 'bleu', **told(effect_interval(terms, ids=ids), results)}
 
 def drawn(study, data, arm, seed, store):
     "The training set of an arm at the largest size"
@@ -129,7 +128,7 @@ def main():
     store = Store()
     rows = read_rows(ROWS) if ROWS.exists() else []
     done = lambda part: {(r['arm'], r.get('seed')) for r in rows if r['part'] == part}
-    for made in (target_rows(study, store, done('targets')), style_rows(study, {(r['arm'], r['size']) for r in rows if r['part'] == 'style'}), growth_rows(study, done('growth')),
+    for made in (target_rows(study, store, done('targets')), style_rows(study, {(r['arm'], r['size']) for r in rows if r['part'] == 'style'}), growth_rows(study, {(r['arm'], r['of'], r['size']) for r in rows if r['part'] == 'growth'}),
                  answer_rows(questions, store, done('answers')), *([] if done('agreement') else [agreement_rows(questions)])):
         for row in made: append_row(ROWS, row)
 
