@@ -23,8 +23,8 @@ from .mixture import mix, ordered, shares
 from .models import weights_sha256
 from .scorers import SCORERS
 from .server import ServedModel
-from .splits import normalise
-from .tasks import LANGUAGES, choose_shots, languages_of
+from .splits import check_leakage, leaks, normalise
+from .tasks import LANGUAGES, choose_shots, languages_of, load_task
 
 # %% ../nbs/13a_arms.ipynb #cell-006
 FIELDS = {'teacher': 'who wrote the targets: a teacher of the study, or a list of them, each for sources of its own in turn',
@@ -264,16 +264,49 @@ class _Teachers:
         if to_ask(pool, generator, self.study.task): generator = self.asking(name, store, load=True) # a model is loaded only where something is missing
         return answered(generator, pool, self.study.task, bar)
 
+# %% ../nbs/13a_arms.ipynb #cell-052-a
+class _Leakage:
+    "Whether a text of the test or development set is in anything that trains or fits"
+    def _human_pools(self): # name -> pool; each id once
+        study, known = self.study, set()
+        pools = {f'the {name} pairs': self.splits[name] for name in ('train', 'labelled', 'teacher') if name in self.splits}
+        added = max(spec.get('plus', 0) for spec in study.arms.values()) # fewer are the first of these
+        pools |= {f'the pairs that are added, seed {seed}': self.more(added, seed) for seed in study.seeds if added}
+        for arm, spec in study.arms.items():
+            size = 'corpus' in spec and max(sizes_of(spec, study.sizes))
+            pools |= {f'arm {arm}, seed {seed}': self.elsewhere(spec['corpus'], seed, size) for seed in study.seeds if size}
+        for name, pool in pools.items():
+            new = [i for i, id in enumerate(pool['id'][:]) if id not in known]
+            known.update(pool['id'][:])
+            yield name, pool.select(new)
+
+    def check_leakage(self): # raises `InputError` with the ids
+        texts = load_task(self.study.task).texts
+        held = {part: self.splits[part] for part in ('test', 'dev')}
+        for name, pool in [*self._human_pools(), ('the dev pairs', held['dev'])]:
+            for part in ('test', 'dev')[:1 if pool is held['dev'] else 2]: check_leakage(pool, held[part], texts, names=(f'study {self.study.name}, {name}', f'the {part} set'))
+
+    def echoes(self) -> list: # sentences
+        "Where targets that were read from a pool repeat the test or development set"
+        texts, said = load_task(self.study.task).texts, []
+        for name, teacher in self.study.teachers.items():
+            if is_trained(teacher) or is_asked(teacher): continue
+            for part in ('test', 'dev'):
+                if found := leaks(self.texts(name), self.splits[part], texts): said.append(f'{name}: its targets repeat eight words in a row of {len(found)} of the {len(self.splits[part]):,} {part} pairs ({", ".join(list(found)[:3])})')
+        return said
+
 # %% ../nbs/13a_arms.ipynb #cell-053
 @dataclass(frozen=True)
-class Data(_Teachers):
-    "The splits of a study's corpus and their fingerprints"
+class Data(_Teachers, _Leakage):
+    "The splits of a study's corpus and their fingerprints; raises `InputError` where a text of the test or development set is in anything that trains or fits"
     study: object # a Study
+    checked: bool = False # were the leaks looked for already, by the process that plans?
     def __post_init__(self):
         splits = _splits(self.study)
         object.__setattr__(self, 'order', {id: i for i, id in enumerate(splits['train']['id'][:])})
         object.__setattr__(self, 'splits', splits)
         object.__setattr__(self, 'names', {name: pool_fingerprint(pool) for name, pool in splits.items()})
+        if not self.checked: self.check_leakage()
 
     def train(self, seed, size): # the seed's order, cut
         pool = self.splits['train']

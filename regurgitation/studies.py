@@ -48,6 +48,7 @@ class Study:
     tested_on: str = '' # another corpus, where the test pairs come from it
     chosen_on: str = '' # another corpus, where the development pairs come from it; `tested_on` where none is named
     task: str = 'translation'
+    names: dict = field(default_factory=dict) # arm -> what an answer calls it; no part of any key
     learner: dict = field(default_factory=dict) # as `learner_of` takes it
     sources: int = None # only the first so many training pairs in the order of seed 0: those for which a pool was written
     labelled: int = 0 # of these the last so many are set aside, to fit the scorers on
@@ -118,6 +119,8 @@ def load_study(name, # a preset ('quickstart'), or the path of a TOML file
     if unknown: raise InputError(f'{path}: unknown field {sorted(unknown)[0]!r}. Known: {", ".join(Study.__dataclass_fields__)}.')
     missing = {'name', 'question', 'arms', 'sizes', 'seeds'} - set(settings)
     if missing: raise InputError(f'{path}: no field {sorted(missing)[0]!r}. A study needs name, question, arms, sizes and seeds.')
+    every = {**settings['arms'], **settings.get('full', {}).get('arms', {})}
+    if strange := sorted(set(settings.get('names', {})) - {*every}): raise InputError(f'{path}: names has {strange[0]!r}, which is no arm. Arms: {", ".join(every)}.')
     more = settings.get('full', {}) if full else {}
     settings |= {**more, 'arms': {**settings['arms'], **more.get('arms', {})}}
     for teacher in settings.get('teachers', {}).values():
@@ -402,7 +405,7 @@ def run_study(study, # Study
 
 # %% ../nbs/14_studies.ipynb #cell-121
 def _prepare(study, store, out):
-    data = Data(study)
+    data = Data(study, checked=True)
     return lambda which, bar: job(study, data, store, out, *which, bar=bar)
 
 # %% ../nbs/14_studies.ipynb #cell-129

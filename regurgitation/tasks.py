@@ -9,9 +9,10 @@ __all__ = ['TASKS', 'LANGUAGES', 'STYLES', 'Task', 'load_task', 'strip_targets',
 # %% ../nbs/02_tasks.ipynb #cell-004
 import difflib, re
 from dataclasses import dataclass
+from typing import Callable
 from datasets import Dataset
 from .core import COLUMNS, InputError, make_pool
-from .splits import normalise
+from .splits import both_sides, normalise
 
 # %% ../nbs/02_tasks.ipynb #cell-006
 @dataclass(frozen=True)
@@ -21,12 +22,15 @@ class Task:
     metrics: tuple # names of functions in `metrics`, in the order of a table
     primary: str # the metric that verdicts rest on
     generated: str = 'target' # the side that a model writes: 'target' or 'source'
+    texts: Callable = both_sides # of a pool: name -> the texts in which a leak is looked for
     @property
     def shown(self): return 'source' if self.generated == 'target' else 'target'
 
+def _questions(pool): return {'question': [text.rpartition('\n\n')[2] for text in pool['source'][:]]}
+
 _TRANSLATION = ('bleu', 'chrf', 'ter')
 TASKS = {t.name: t for t in [Task('translation', _TRANSLATION, 'bleu'), Task('back-translation', _TRANSLATION, 'bleu', 'source'),
-                             Task('qa', ('exact_match', 'f1'), 'f1')]}
+                             Task('qa', ('exact_match', 'f1'), 'f1', texts=_questions)]}
 
 # %% ../nbs/02_tasks.ipynb #cell-007
 def load_task(name, # a key of `TASKS`, or a `Task`

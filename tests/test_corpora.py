@@ -7,7 +7,7 @@ from regurgitation import bible, corpora
 from regurgitation.bible import BIBLE_PARTS, bible_table, bible_verses
 from regurgitation.core import InputError, make_pool, pool_fingerprint, write_jsonl
 from regurgitation.corpora import CORPORA, corpus_card, corpus_table, load_corpus, recorded, systems
-from regurgitation.splits import (check_leakage, copies, keep_languages, keep_lengths, length_ratio, near_duplicates, normalise, other_language,
+from regurgitation.splits import (check_leakage, copies, keep_languages, keep_lengths, leaks, length_ratio, near_duplicates, normalise, other_language,
                                   overlap, part_of, split_by_group, text_groups, without_overlap)
 
 PAIRS = [('wyc', 'web'), ('wyc', 'bbe'), ('bbe', 'web'), ('web', 'wyc')]
@@ -201,7 +201,7 @@ def test_directions_lengths_and_years(here):
 
 def test_everything_as_published(here):
     assert len(load_corpus('wmt22-de-en', 'all')) == 1984 and len(load_corpus('wmt23-de-en', 'all')) == 549
-    refused('share 8 words in a row', call=check_leakage, args=(load_corpus('wmt22-de-en', 'train', n=50), load_corpus('wmt22-de-en', 'all')))
+    refused('50 of 1984 pairs of test are in training', call=check_leakage, args=(load_corpus('wmt22-de-en', 'train', n=50), load_corpus('wmt22-de-en', 'all')))
 
 def test_suites_are_sources_only(here):
     pool = load_corpus('wmt23-de-en', 'suites', n=100)
@@ -394,7 +394,8 @@ def test_overlap_by_hand():
     test = make_pool([dict(id='p', source='zwei', target=f'And, the SPIRIT of God was moving; on'), dict(id='q', source='es werde licht', target='y'),
                       dict(id='r', source='drei', target='the spirit of god was moving on'), dict(id='s', source='x', target='eins')])
     assert overlap(train, test) == {'p': ('target', run), 'q': ('source', 'es werde licht')}
-    refused('2 of 4 test pairs', 'p (target', 'q (source', 'without_overlap', call=check_leakage, args=(train, test))
+    assert leaks(train, test) == {'p': ('a', 'target', run)} # three words are nobody's secret
+    refused('1 of 4 pairs of test', 'a has the target of p', 'without_overlap', call=check_leakage, args=(train, test))
     assert without_overlap(test, train)['id'] == ['r', 's']
     refused('every one of the 1 test pairs', call=without_overlap, args=(test.select([0]), train))
 
