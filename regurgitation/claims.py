@@ -337,8 +337,8 @@ def _side(t, word, names, alone, brief):
 def _weak(t, names, metric):
     "What to say where the student is no better than copying"
     r = t.iloc[0]
-    how = f'{abs(r.bar_estimate):.1f} {"above" if r.bar_estimate > 0 else "below"} copying the source'
-    return f'Too weak to tell: with {names[r.bar]}, {metric} is {how}{", not significantly" if r.bar_estimate > 0 else ""}. Train on more pairs or longer.'
+    how = f'not significantly above copying the source ({r.bar_estimate:+.1f})' if r.bar_estimate > 0 else f'{-r.bar_estimate:.1f} below copying the source'
+    return f'Too weak to tell: with {names[r.bar]}, {metric} is {how}. Train on more pairs or longer.'
 
 def _first(t, names, alpha, metric, brief=False):
     "The first group of contrasts, those of one arm at one size, as a sentence"
@@ -367,6 +367,7 @@ def answer(folder, # of results, or `Results`
     told = t[~t.claim.isin(t.claim[t.verdict == 'too weak to tell'])]
     names, alpha = results.names, register['rule']['alpha']
     t = (told if len(told) else t)[lambda x: x.claim == x.claim.iloc[0]]
+    t = strong if len(strong := t[t.verdict != 'too weak to tell']) else t
     metric = 'average '*(t.over.iloc[0] == 'area') + UNITS.get(t.metric.iloc[0], t.metric.iloc[0])
     if t.verdict.iloc[0] == 'too weak to tell': return _weak(t, names, metric)
     full = _first(t, names, alpha, metric)

@@ -89,22 +89,33 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
 # %% ../nbs/18_cli.ipynb #cell-012
 @app.command()
 @_plain
-def report(folder: Path = typer.Argument(..., help='A folder of results: rows.jsonl and predictions/.'),
+def report(folder: Optional[Path] = typer.Argument(None, help='A folder of results: rows.jsonl and predictions/; with --all, the folder of such folders (results).'),
+           every: bool = typer.Option(False, '--all', help='All studies: draw every report, and write answers.json and answers.csv.'),
            as_json: bool = typer.Option(False, '--json', help='Print the verdicts as JSON instead of tables.')):
-    """Draw the report of a folder of results again from its rows, and print its table and its sentence.
+    """Draw the report of a folder of results again from its rows, and print its table and its answer; or of all folders.
 
     Example: regurgitation report runs/quickstart
     """
+    if every: return _report_all(folder or Path('results'))
+    if folder is None: raise InputError('Name a folder of results, such as runs/quickstart, or ask for --all.')
     _report(folder, as_json)
 
+def _report_all(root):
+    from regurgitation.evidence import write_answers
+    from regurgitation.figures import report as draw
+    folders = [p.parent for p in sorted(root.glob('*/study.toml')) if (p.parent/'rows.jsonl').exists()]
+    if not folders: raise InputError(f'{root}: no study in it (looked for */study.toml with rows.jsonl beside it). Name the folder that holds the folders of results.')
+    for path in [*progress(map(draw, folders), len(folders), 'reports', ' reports'), *write_answers(root)]: console.print(str(path), soft_wrap=True, highlight=False)
+
 def _report(folder, as_json=False):
-    from regurgitation.claims import sentence, verdicts
+    from regurgitation.claims import answer, sentence, verdicts
     from regurgitation.figures import report as draw, results_table
     from regurgitation.signatures import failure_signatures
     path, found, signs = draw(folder), verdicts(folder), failure_signatures(folder)
-    if as_json: return print(json.dumps({'sentence': sentence(folder), 'failure_signatures': signs, 'verdicts': found.to_dict('records'), 'report': str(path)}, ensure_ascii=False, default=str))
+    if as_json: return print(json.dumps({'answer': answer(folder), 'sentence': sentence(folder), 'failure_signatures': signs, 'verdicts': found.to_dict('records'), 'report': str(path)}, ensure_ascii=False, default=str))
     _print_table(results_table(folder).to_dict('records'))
-    console.print(); console.print(sentence(folder), style='bold', highlight=False)
+    console.print(f'\n{answer(folder)}', style='bold', highlight=False, markup=False)
+    for claim, v in found.iterrows(): console.print(f'{claim}: {v.verdict}' + f' ({v.note})'*bool(v.note), highlight=False, markup=False)
     for sign in signs: console.print(f'- {sign}', highlight=False, markup=False)
     console.print(f'\nreport: {path}', soft_wrap=True, highlight=False)
 

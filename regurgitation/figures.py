@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
 import numpy as np
-from .claims import Results, contrasts, gaps, registered, run_statistics, sentence, verdicts
+from .claims import Results, answer, contrasts, gaps, registered, run_statistics, sentence, verdicts
 from .signatures import SIGNS, failure_signatures
 from .core import atomic
 from .metrics import gap_interval
@@ -264,7 +264,8 @@ def _table_html(table, kind=''):
 # %% ../nbs/17_figures.ipynb #cell-086
 def _judged_table(t):
     b = [arm if n == size else f'{arm} with {n:,}' for arm, n, size in zip(t.b, t.b_size, t['size'])]
-    return pd.DataFrame({'contrast': t.a + ' > ' + b, 'claim': t.claim, 'metric': t.metric, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
+    late = t.registered.map(lambda told: '' if told == 'before its rows' else ' †')
+    return pd.DataFrame({'contrast': t.a + ' > ' + b, 'claim': t.claim + late, 'metric': t.metric, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
                          'p': t.p_holm.map('{:.2g}'.format), 'verdict': t.verdict})
 
 # %% ../nbs/17_figures.ipynb #cell-089
@@ -292,19 +293,20 @@ def report(folder, # of results
     "Write figures/ (PNG and SVG) and a self-contained report.html into the folder; raises `InputError` for rows that cannot be judged"
     results = Results(folder)
     table, judged, margin = gaps(results), contrasts(results), registered(results)[0]['margin']
-    answer, claims, scores = sentence(results), verdicts(results), results_table(results)
+    claims, scores = verdicts(results), results_table(results)
     save_figure(learning_curves(results), results.folder/'figures'/'learning_curves')
     save_figure(gap_figure(results), results.folder/'figures'/'gaps')
     question, config = results.study.get('question', results.name), results.folder/'study.toml'
-    parts = [f'<h1>{html.escape(question)}</h1><p class="answer">{html.escape(answer)}</p>',
+    parts = [f'<h1>{html.escape(question)}</h1><p class="answer">{html.escape(answer(results))}</p>',
+        f'<details><summary>The full statement</summary><p>{html.escape(sentence(results))}</p></details>',
         _figure_html(learning_curves(results, caption=False), 'curves', 'Learning curves', curve_caption(results)),
         _figure_html(gap_figure(results, caption=False), 'gaps', f'Gaps, {results.anchor} minus each arm', gap_caption(table, margin)),
-        '<h2>Verdicts</h2><p class="small">By the rule of the register of claims, at the largest size that all arms have; p is adjusted by Holm within the page.</p>',
+        '<h2>Verdicts</h2><p class="small">By the rule of the register of claims, at the largest size that all arms have; p is adjusted by Holm within the page. † registered in one commit with its rows.</p>',
         _table_html(claims.reset_index()[['claim', 'verdict', 'short', 'note', 'contrasts']], 'words'), _table_html(_judged_table(judged)),
-        f'<h2>Failure signatures</h2>{_signs_html(results)}',
+        f'<h2>Warning signs</h2>{_signs_html(results)}',
         '<h2>Scores</h2>', _table_html(scores), f'<p class="small"><code>{html.escape(scores.attrs["signature"]).replace(chr(10), "<br>")}</code></p>',
         f'<p class="small">± is half the 95 % interval over seeds and test items. “last” is the last checkpoint. {_checkpoint(results)}</p>',
-        f'<h2>Do it again</h2><pre>{html.escape(redo(results))}</pre><p class="small">{html.escape(_made_with(results))}</p>']
+        f'<h2>Reproduce</h2><pre>{html.escape(redo(results))}</pre><p class="small">{html.escape(_made_with(results))}</p>']
     if config.exists(): parts.append(f'<details><summary>Configuration (study.toml)</summary><pre>{html.escape(config.read_text(encoding="utf-8"))}</pre></details>')
     return _write_page(results.folder/'report.html', question, parts)
 

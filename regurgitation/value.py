@@ -40,17 +40,18 @@ def _equivalents(sizes, curve, scores):
 
 # %% ../nbs/16b_value.ipynb #cell-014
 def _noise(table):
-    "Standard deviation of a run within its cell, pooled over all cells, and its degrees of freedom"
+    "Standard deviation of a run within its cell, pooled over the cells, and its degrees of freedom"
     groups = table.groupby(['n_real', 'n_generated']).score
     df = int((groups.size() - 1).sum())
     return (float(np.sqrt(((table.score - groups.transform('mean'))**2).sum()/df)), df) if df else (0.0, 0)
 
 def _drawn(table, cells, samples, resampled, seed):
-    "(samples, cells): means as they could have come out"
-    sd, df = _noise(table)
-    rng = np.random.default_rng(seed_for('exchange rate', len(table), seed))
-    spread = sd*np.sqrt(df/rng.chisquare(df, (samples, 1))) if df else np.zeros((samples, 1))
-    means = cells['mean'].to_numpy() + spread*rng.standard_normal((samples, len(cells)))/np.sqrt(cells['size'].to_numpy())
+    "(samples, cells): means as they could have come out; the noise of human pairs alone is pooled apart"
+    rng, means = np.random.default_rng(seed_for('exchange rate', len(table), seed)), cells['mean'].to_numpy()[None].repeat(samples, 0)
+    for human in (True, False):
+        sd, df = _noise(table[(table.n_generated == 0) == human])
+        mine = np.flatnonzero((cells.n_generated == 0) == human)
+        if df: means[:, mine] += sd*np.sqrt(df/rng.chisquare(df, (samples, 1)))*rng.standard_normal((samples, len(mine)))/np.sqrt(cells['size'].to_numpy()[mine])
     if resampled is None: return means
     place = table.groupby(['n_real', 'n_generated']).ngroup().to_numpy()
     shifts = np.asarray(resampled, float)[rng.integers(len(resampled), size=samples)] - table.score.to_numpy()
@@ -82,9 +83,9 @@ def exchange_rate(table, # one row per run: n_real and n_generated (pairs), scor
                  ) -> pd.DataFrame: # per cell with generated pairs: n_real, n_generated, runs, score, equivalent (real pairs), worth (real pairs per generated pair) with low and high, rate (generated pairs for one real) with rate_low and rate_high, note
     "What generated pairs are worth, read horizontally from the curve of human pairs alone (Le Scao and Rush 2021); raises `InputError` for a table without such a curve"
     table = _checked(table)
-    cells, sd = _cells(table), _noise(table)[0]
+    cells, sd = _cells(table), _noise(table[table.n_generated == 0])[0]
     human = cells[(cells.n_generated == 0) & (cells.n_real > 0)]
-    if len(human) < 3: raise InputError(f'{len(human)} sizes of human pairs alone, and a curve needs three. Train on human pairs at more sizes (rows with n_generated = 0).')
+    if len(human) < 3: raise InputError(f'a curve needs human pairs alone at three sizes or more, and here are {len(human)}. Add sizes (rows with n_generated = 0).')
     sign = _direction(human, better, sd)
     low_end = -np.inf if floor is None else sign*floor + 2*sd
     if (known := human[sign*human['mean'] > low_end]).shape[0] < 2:

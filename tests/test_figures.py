@@ -2,7 +2,7 @@
 import html, re, shutil
 from pathlib import Path
 import pytest
-from regurgitation.claims import Results, sentence
+from regurgitation.claims import Results, answer, sentence
 from regurgitation.core import InputError
 from regurgitation.figures import report, results_table
 from regurgitation.signatures import SIGNS
@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
 
 def test_report_is_complete_and_self_contained(folder):
     text = report(folder).read_text(encoding='utf-8')
-    assert html.escape(sentence(folder)) in text and html.escape(EVIL) in text and '<script' not in text
+    assert f'<p class="answer">{html.escape(answer(folder))}</p>' in text and html.escape(sentence(folder)) in text.split('<details>')[1] and html.escape(EVIL) in text and '<script' not in text
     assert not re.findall(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\((?!#)', text)
     assert text.count('<svg') == 2 == text.count('role="img"') and 'currentColor' in text
     assert f'Looked for: {SIGNS}.' in text
