@@ -22,12 +22,13 @@ def prepare(spec, **changes): # changes: of the shape
     from accelerate import Accelerator
     tokeniser, pool, dev = data_of(spec)
     torch.manual_seed(spec.get('seed', 0))
-    recipe, model = Recipe(**spec['recipe'], epochs=spec['rounds']), Transformer(shape_of(spec, tokeniser, **changes))
+    accelerator, recipe = Accelerator(), Recipe(**spec['recipe'], epochs=spec['rounds'])
+    model = accelerator.prepare(Transformer(shape_of(spec, tokeniser, **changes))) # first, since it may move the weights
     state = State(model, torch.optim.AdamW([flatten(model)], recipe.lr, (0.9, 0.98), 1e-9, recipe.weight_decay, fused=True))
-    return Accelerator(), model, state, Encoded(tokeniser, pool), Encoded(tokeniser, dev), recipe, tokeniser
+    return accelerator, model, state, Encoded(tokeniser, pool), Encoded(tokeniser, dev), recipe, tokeniser
 
-def epoch(accelerator, model, state, data, recipe):
-    _epoch(accelerator, model, state, data, recipe, 0, None, math.inf, None)
+def epoch(accelerator, model, state, data, recipe, bar=None):
+    _epoch(accelerator, model, state, data, recipe, 0, None, math.inf, bar)
     state.history.append({'step': state.step})
     state.epoch += 1
 

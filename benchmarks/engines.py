@@ -11,7 +11,7 @@ def ours(spec):
     import torch
     from regurgitation.causal import CausalLM
     torch.set_num_threads(spec['threads'])
-    lm = CausalLM(spec['folder'], precision=spec['precision'])
+    lm = CausalLM(spec['folder'], device=spec.get('device', 'cpu'), precision=spec['precision'])
     def write(texts, most):
         by_id = {a['id']: a['text'] for a in lm.answers([{'id': i, 'text': t} for i, t in enumerate(texts)], max_tokens=most)}
         return [by_id[i] for i in range(len(texts))]
@@ -23,13 +23,13 @@ def generate(spec):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     torch.set_num_threads(spec['threads'])
     tokeniser = AutoTokenizer.from_pretrained(spec['folder'], padding_side='left')
-    model = AutoModelForCausalLM.from_pretrained(spec['folder'], dtype=getattr(torch, spec['precision'])).eval()
+    model = AutoModelForCausalLM.from_pretrained(spec['folder'], dtype=getattr(torch, spec['precision'])).to(spec.get('device', 'cpu')).eval()
     def write(texts, most):
         answers = {}
         order = sorted(range(len(texts)), key=lambda i: len(tokeniser(texts[i])['input_ids'])) if spec['by_length'] else range(len(texts))
         for k in range(0, len(texts), spec['batch']):
             group = order[k:k + spec['batch']]
-            ids = tokeniser([texts[i] for i in group], return_tensors='pt', padding=True)
+            ids = tokeniser([texts[i] for i in group], return_tensors='pt', padding=True).to(model.device)
             with torch.inference_mode(): out = model.generate(**ids, max_new_tokens=most, do_sample=False, stop_strings=['\n'], tokenizer=tokeniser)
             for i, row in zip(group, out[:, ids['input_ids'].shape[1]:]): answers[i] = tokeniser.decode(row, skip_special_tokens=True)
         return [answers[i] for i in range(len(texts))]

@@ -25,7 +25,9 @@ class Clock:
     "The seconds of each step, and the largest memory of the process so far"
     def __init__(self): self.seconds, self.before = [], peak()
     def start(self): self.t = time.perf_counter()
-    def stop(self): self.seconds.append(time.perf_counter() - self.t)
+    def stop(self):
+        if torch.cuda.is_available(): torch.cuda.synchronize() # a GPU works on after the call that gave it its work
+        self.seconds.append(time.perf_counter() - self.t)
 
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/2**10 # MiB
 
@@ -68,7 +70,7 @@ def theirs(spec, tuning, pool):
     rates = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda i: learning_rate(tuning, min(i + 1, len(groups))/len(groups))/tuning.lr)
     with tempfile.TemporaryDirectory() as folder:
         how = arguments(folder, max_steps=len(groups), bf16=spec['precision'] == 'bfloat16', max_grad_norm=tuning.clip, logging_steps=1, logging_strategy='steps', save_strategy='no', report_to=[],
-                        use_cpu=True, disable_tqdm=True, remove_unused_columns=False, **saving, **more)
+                        use_cpu=spec.get('device', 'cpu') == 'cpu', disable_tqdm=True, remove_unused_columns=False, **saving, **more)
         rows = [{'input_ids': ids, 'labels': [-100]*begin + ids[begin:]} for ids, begin in data.rows]
         if more: rows, more = Dataset.from_list([{**r, 'completion_mask': [int(l != -100) for l in r['labels']]} for r in rows]), dict(processing_class=tokeniser)
         trainer = OnTheSameBatches(lm, how, train_dataset=rows, optimizers=(optimiser, rates), callbacks=[Times()], **more)
