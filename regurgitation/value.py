@@ -19,7 +19,9 @@ def _checked(table):
         values = pd.to_numeric(table[c], errors='coerce')
         wrong = ~np.isfinite(values) | ((values < 0) & (c != 'score'))
         if wrong.any():
-            raise InputError(f'row {wrong.idxmax() + 1}: {c} is {table[c][wrong.idxmax()]!r}, expected a number{"" if c == "score" else " of pairs, 0 or more"}. Mend the row or remove it.')
+            first, kind = wrong.idxmax(), '' if c == 'score' else ' of pairs, 0 or more'
+            found = table[c].tolist()[first]
+            raise InputError(f'row {first + 1}: {c} is {found!r}, expected a number{kind}. Mend the row or remove it.')
         table[c] = values
     return table
 
