@@ -302,6 +302,7 @@ def _late(entries):
 
 def opening(results, # `Results`
             claims=None, # which of the study's; all where none are given
+            headline='', # a page's own answer, in place of the study's
            ) -> str: # Markdown
     "The answer of a study, its verdicts, the rows they rest on, and the full statement, folded"
     entries = [e for e in claim_entries(results) if e['claim'] in (claims or [e['claim']])]
@@ -310,7 +311,7 @@ def opening(results, # `Results`
     named = {(arm, tuple(c['rows'][side])): name for e in entries for c in e['contrasts'] for side, arm, name in (('a', c['a'], c['names'][0]), ('b', c['b'], c['names'][1]))}
     rows = '; '.join(f'{name} {_linked(lines)}' for (_, lines), name in named.items())
     notes = changes_of(results.name, ids) + _late(entries)
-    parts = [f'**{answer(results, claims=claims)}**', f'Verdict: {judged}.', *notes,
+    parts = [f'**{headline or answer(results, claims=claims)}**', f'Verdict: {judged}.', *notes,
              f'<details><summary>The full statement, and every row</summary>\n\n{sentence(results, claims=claims)}\n\nRows by seed: {rows}. [All rows]({place}/rows.jsonl), [study file]({place}/study.toml), [answers.csv]({REPOSITORY}/results/answers.csv).\n\n</details>']
     return '\n\n'.join(parts)
 
