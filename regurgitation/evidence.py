@@ -259,7 +259,7 @@ def map_figure(points, # of `map_points`, or of answers.json
     tasks, students = (list(dict.fromkeys(p[k] for p in points)) for k in ('task', 'student'))
     colours, markers = dict(zip(tasks, (COLOURS[1], COLOURS[2]))), dict(zip(students, 'os^D'))
     with matplotlib.rc_context(LOOK):
-        figure = Figure(figsize=(7.4, 3.5), layout='constrained')
+        figure = Figure(figsize=(6.6, 3.15), layout='constrained')
         ax = figure.subplots()
         ax.axhline(0, color=INK, lw=1); ax.axhspan(-1, 1, color='grey', alpha=0.15, lw=0)
         for p in points: _point(ax, p, colours[p['task']], markers[p['student']])
@@ -267,14 +267,14 @@ def map_figure(points, # of `map_points`, or of answers.json
         ax.autoscale_view()
         places = ax.transData.transform([(p['ahead'], p['estimate']) for p in points])
         for group in _groups(places, 22):
-            ahead, y = (np.mean([points[i][k] for i in group]) for k in ('ahead', 'estimate'))
-            left = ahead > 4 # else the label would leave the frame
+            ahead, y, low, high = (np.mean([points[i][k] for i in group]) for k in ('ahead', 'estimate', 'low', 'high'))
+            left, tall = ahead > 8, high - low > 12 # else the label would leave the frame, or meet what stands beside a long line
             names = ', '.join(dict.fromkeys('itself' if points[i]['generator'] == 'self' else points[i]['label'] for i in group))
-            ax.annotate(names, (ahead, y), xytext=(-8, 7 if y > 1 else -12) if left else (8, -12), ha='right' if left else 'left', textcoords='offset points', fontsize=8)
+            ax.annotate(names, (ahead, low if tall else y), xytext=(-8 if left else 8, 0 if tall else 7 if y > 1 else -12), ha='right' if left else 'left', textcoords='offset points', fontsize=8.5)
         what = {'translation': 'translation (BLEU)', 'qa': 'question answering (F1)'}
         keys = [ax.plot([], [], markers[s], color=colours[t], label=f'{s.split(",")[0]}, {what[t]}')[0] for s, t in dict.fromkeys((p['student'], p['task']) for p in points)]
         ax.legend(handles=keys, loc='lower right', fontsize=8)
-        ax.set(xlabel='teacher minus student, points of the same metric', ylabel='student minus human data', title='Only much stronger teachers beat human data; weaker ones do harm')
+        ax.set(xlabel='teacher minus student, points of the same metric', ylabel='student minus human data', title='Only much stronger teachers beat human data')
         return figure
 
 def map_alternative(points) -> str: # of `map_points`
