@@ -152,3 +152,58 @@ def test_sidebar_lists_each_page_once(site):
     bar = (site/'index.html').read_text(encoding='utf-8').split('id="quarto-sidebar"')[1].split('</nav>')[0]
     links = [link for link in re.findall(r'href="([^"#]+)"', bar)]
     assert len(links) == len(set(links)), f'listed twice: {sorted({x for x in links if links.count(x) > 1})}'
+
+def text_of(page): return re.sub(r'\s+', ' ', re.sub(r'<[^>]+>', ' ', page))
+
+def test_home_answers_in_the_first_screen(address, browser):
+    "Question, answer, three numbers and the map, without a scroll, on a desk and on a phone, light and dark"
+    for width, height in ((1280, 900), (390, 844)):
+        for scheme in ('light', 'dark'):
+            context = browser.new_context(viewport={'width': width, 'height': height}, color_scheme=scheme)
+            page = context.new_page()
+            page.goto(address)
+            assert 'synthetic' in page.inner_text('h1') and 'model collapse' in page.inner_text('main')
+            bottom = page.evaluate("document.querySelector('main svg[role=img]').getBoundingClientRect().bottom")
+            assert bottom <= height + 10, f'{width} px: the map ends at {bottom}'
+            numbers = page.locator('main table').first.locator('a')
+            assert numbers.count() == 3 and all(re.search(r'^[+−]\d+\.\d BLEU$', n) for n in numbers.all_inner_texts())
+            context.close()
+
+def test_a_number_on_home_leads_to_its_rows_in_two_clicks(address, browser):
+    page = browser.new_page()
+    page.goto(address)
+    page.locator('main table').first.locator('a').first.click()
+    page.locator('summary').first.click()
+    links = page.locator('details a').evaluate_all('links => links.map(a => a.href)')
+    rows = [link for link in links if re.search(r'/blob/main/results/\w+/rows\.jsonl#L\d+$', link)]
+    assert len(rows) >= 6
+    for link in rows:
+        path, line = re.search(r'/blob/main/(.+)#L(\d+)$', link).groups()
+        assert len((root/path).read_text(encoding='utf-8').splitlines()) >= int(line)
+    page.close()
+
+def test_every_results_page_opens_with_a_short_answer(site):
+    "At most 30 words and 2 numbers, in bold, before anything else"
+    for path in sorted((root/'nbs'/'results').glob('[01]*.ipynb')):
+        page = (site/'results'/(re.sub(r'^\d+_', '', path.stem) + '.html')).read_text(encoding='utf-8')
+        answer = text_of(re.search(r'<main.*?<strong>(.*?)</strong>', page, re.S)[1]).strip()
+        numbers = re.findall(r'(?<![\w-])[+−-]?\d[\d,.]*', answer)
+        assert 5 <= len(answer.split()) <= 30 and len(numbers) <= 2, f'{path.stem}: {answer}'
+
+def test_no_page_shows_an_address_or_six_decimals(site):
+    for name in names(site):
+        page = (site/name).read_text(encoding='utf-8')
+        assert not re.search(r'object at(?:\s|&nbsp;)*0x', text_of(page)), name
+        if name.startswith('results/'):
+            long = re.findall(r'<td[^>]*>\s*([+−-]?\d+\.\d{5,})\s*</td>', page)
+            assert not long, f'{name}: {long[:5]}'
+
+def test_the_command_page_shows_the_help_of_each_command(site):
+    page = text_of((site/'cli.html').read_text(encoding='utf-8'))
+    for command in ('run', 'report', 'corpora', 'models', 'generate', 'audit', 'score', 'order', 'keep'):
+        assert f'Usage: regurgitation {command} [OPTIONS]' in page, command
+    assert 'ArgumentInfo' not in page and 'OptionInfo' not in page
+
+def test_the_index_of_results_gives_answer_and_verdict(site):
+    page = text_of((site/'results'/'index.html').read_text(encoding='utf-8'))
+    for verdict in ('C1 mixed', 'C10 supported', 'M5 contradicted', 'C2 too weak to tell'): assert verdict in page, verdict
