@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['AREA', 'COLUMNS', 'UNITS', 'read_toml', 'load_claims', 'holm', 'Results', 'run_statistics', 'effect', 'area_weights',
-           'gap', 'gaps', 'judge', 'registered', 'contrasts', 'verdicts', 'answer', 'interval_text', 'sentence']
+           'gap', 'gaps', 'judge', 'registered', 'contrasts', 'verdicts', 'answer', 'interval_text', 'p_text',
+           'sentence']
 
 # %% ../nbs/16_claims.ipynb #cell-004
 import gzip, json, sys
@@ -379,6 +380,12 @@ def interval_text(low, high, sign=1): # ends of an interval of a gap, and the ga
     "The interval of a difference in the direction of its sign, as text"
     low, high = (low, high) if sign >= 0 else (-high, -low)
     return f'95 % interval {low:.1f} to {high:.1f}'.replace('-', '−')
+
+# %% ../nbs/16_claims.ipynb #cell-101-a
+def p_text(p, # 0 to 1
+          ) -> str:
+    "A p value as a table shows it"
+    return '< 0.001' if p < 0.001 else f'{p:.2g}'
 
 # %% ../nbs/16_claims.ipynb #cell-103
 def _clause(t, sure=True):
