@@ -195,7 +195,8 @@ def test_no_page_shows_an_address_or_six_decimals(site):
         page = (site/name).read_text(encoding='utf-8')
         assert not re.search(r'object at(?:\s|&nbsp;)*0x', text_of(page)), name
         if name.startswith('results/'):
-            long = re.findall(r'<td[^>]*>\s*([+−-]?\d+\.\d{5,})\s*</td>', page)
+            cells = re.findall(r'<td[^>]*>\s*[+−-]?(\d+\.\d{5,})\s*</td>', page)
+            long = [cell for cell in cells if len(cell.replace('.', '').lstrip('0')) > 4] # a small difference may begin late
             assert not long, f'{name}: {long[:5]}'
 
 def test_the_command_page_shows_the_help_of_each_command(site):
