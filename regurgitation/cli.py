@@ -42,15 +42,22 @@ def _plain(command):
     return wrapped
 
 # %% ../nbs/18_cli.ipynb #cell-010
-def _describe(study, data, jobs, workers):
+def _describe(study, data, phases, workers): # seconds of each job
+    jobs = [j for phase in phases for j in phase]
     rows = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs)
     if not rows: return console.print(f'{study.name}: all rows are there')
+    import time
+    from regurgitation.core import Store
     from regurgitation.costs import costs
-    from regurgitation.studies import speed, work_of
-    paid, pairs, rate = costs(study, data, jobs), sum(work_of(study, data, j) for j in jobs), speed(study, data)
-    told = f'about {pairs/rate/workers/60:.0f} minutes on {workers} workers (measured just now: {rate*workers:.0f} pairs a second)' if rate else 'and nobody here can tell how long the provider takes'
-    console.print(f'{study.name}: {rows} rows to make; {pairs:,} pairs to train on or to translate, {told}')
+    from regurgitation.studies import makespan, seconds_of
+    start = time.process_time() if workers > 1 else 0 # what a worker does before its first job, this process has done
+    paid, seconds = costs(study, data, jobs), seconds_of(study, data, jobs, workers, Store())
+    minutes = seconds and (start + makespan(phases, seconds, workers))/60
+    told = f'about {round(minutes, 1 if minutes < 10 else None)} minutes on {workers} worker{"s"[:workers > 1]} ({sum(seconds.values()):,} seconds of work, by speeds measured just now)' if seconds else 'and nobody here can tell how long the provider takes'
+    console.print(f'{study.name}: {rows} rows to make, {told}')
+    for sentence in data.echoes(): console.print(f'note: {sentence}', highlight=False, markup=False)
     if paid: _print_costs(paid)
+    return seconds
 
 def _print_costs(rows):
     told = lambda v, f=',': '' if v is None else f'{v:{f}}'
@@ -80,10 +87,9 @@ def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset:
     out, workers = out or Path('runs')/study.name, workers or default_workers()
     if not (out/'rows.jsonl').exists(): check_keys(study) # a finished study is drawn again without any
     data = Data(study)
-    jobs = [j for phase in plan(study, data, out, arm, size) for j in phase]
     with atomic(out/'study.toml') as part: part.write_text(text, encoding='utf-8')
-    _describe(study, data, jobs, workers)
-    run_study(study, out, workers=workers, arms=arm, sizes=size)
+    seconds = _describe(study, data, plan(study, data, out, arm, size), workers)
+    run_study(study, out, workers=workers, arms=arm, sizes=size, seconds=seconds)
     (_report_of_part if arm or size else _report)(out)
 
 # %% ../nbs/18_cli.ipynb #cell-012

@@ -6,13 +6,14 @@
 __all__ = ['METRICS', 'STEPS', 'Study', 'study_file', 'load_study', 'teacher_config', 'run_config', 'teacher_folder',
            'generation_config', 'generated_pool', 'scores_config', 'arm_scores', 'student_folder', 'evaluate',
            'write_predictions', 'run_student', 'run_baseline', 'baselines', 'scorer_row', 'job', 'job_key', 'plan',
-           'work_of', 'check_keys', 'run_study', 'speed']
+           'work_of', 'check_keys', 'run_study', 'speed', 'seconds_of', 'makespan']
 
 # %% ../nbs/14_studies.ipynb #cell-004
-import gzip, json, os, time
+import gzip, heapq, json, os, tempfile, time
 from dataclasses import dataclass, field, replace
 from importlib.resources import files
 from pathlib import Path
+import torch
 try: import tomllib
 except ModuleNotFoundError: import tomli as tomllib
 from . import __version__
@@ -21,8 +22,8 @@ from .core import (InputError, Store, VERSIONS, append_row, atomic, fingerprint,
 from .arms import Data, check_arm, check_teacher, curriculum_parts, is_asked, is_trained, languages, measured, scorer_of, sizes_of, teachers_of, training_set
 from .corpora import load_corpus
 from .executors import default_workers, in_processes
-from .generation import Copy, TransformerGenerator
-from .learners import Scratch, Served, learner_of
+from .generation import Copy, TransformerGenerator, to_ask
+from .learners import Scratch, Served, answering_speed, learner_of
 from .metrics import bleu, chrf, exact_match, f1, statistics, ter
 from .scorers import SCORERS, scorer_evidence, scores_of
 from .server import Server
@@ -359,20 +360,58 @@ def plan(study, # Study
     trivial, taught = missing([('baseline', name, 0, None) for name in baselines(study)] + list(scorers.values())), [j for j in students if (trained | asked) & set(teachers_of(study.arms[j[1]]))]
     pools = {fingerprint(generation_config(study, data, arm, name, seed)): (arm, name, seed) for _, arm, _, seed in reversed(taught) for name in teachers_of(study.arms[arm]) if name in trained | asked}
     names = trained & ({name for _, arm, _, _ in taught for name in teachers_of(study.arms[arm])} | {b[1][8:] for b in trivial if b[1].startswith('teacher:')})
-    teachers = sorted(names, key=lambda t: -work_of(study, data, ('teacher', t, 0, None)))
+    teachers = sorted(names, key=lambda t: -sum(work_of(study, data, ('teacher', t, 0, None)).values()))
     return [[('teacher', t, 0, None) for t in teachers] + [j for j in students if j not in taught],
             [('generation', *which) for which in reversed(pools.values())], trivial + taught]
 
 # %% ../nbs/14_studies.ipynb #cell-105
-def work_of(study, data, job) -> int:
-    "Pairs that pass through a model in a job: how long it takes, up to the speed"
-    kind, name, size, _ = job
-    settings = {**study.learner, **(study.teachers[name] if kind == 'teacher' else {})}
-    if kind == 'student': size += study.arms[name].get('plus', 0)
-    if kind == 'teacher': size = settings.get('pairs') or len(data.splits['teacher'])
-    if kind == 'generation' and is_asked(study.teachers[size]): return len(data.all_sources)
-    if kind in ('generation', 'scorer'): return study.sizes[-1]
-    return study.learns(settings).epochs*size
+def _training(study, data, settings, pairs, parts=1): # a part of a curriculum has epochs of its own
+    learner = study.learns(study.learner | settings)
+    return {('train', learner.timed): learner.epochs*(pairs + parts*len(data.splits['dev'])//3)}
+
+def _student_work(study, data, store, arm, size, seed):
+    spec, test, own = study.arms[arm], len(data.splits['test']), study.arms[arm].get('learner', {})
+    if study.continued == 'added': size -= max((s for s in study.sizes if s < size), default=0)
+    learner = study.learns(study.learner | own)
+    checkpoints = min(2, learner.epochs) # after one epoch the last is the selected one
+    training = _training(study, data, own, size + spec.get('plus', 0), 1 + bool(spec.get('curriculum')))
+    reading = {('read', name): 1 for name in teachers_of(spec) if not (is_trained(study.teachers[name]) or is_asked(study.teachers[name]))} | ({('read',): 1} if spec.get('plus') else {})
+    written = {('write', learner.timed, 'test'): checkpoints*test, ('open', learner.timed): 2 + checkpoints} # to train, to save, and to write
+    return {**training, **written, ('score',): test, **reading}
+
+def _teacher_work(study, data, store, name, *_):
+    if store and store.path('training', teacher_config(study, data, name)).exists(): return {}
+    settings = study.teachers[name]
+    return _training(study, data, settings, (study.learner | settings).get('pairs') or len(data.splits['teacher']))
+
+# %% ../nbs/14_studies.ipynb #work-of-texts
+def _generation_work(study, data, store, arm, name, seed):
+    teacher, spec = study.teachers[name], study.arms[arm]
+    if is_asked(teacher):
+        return {('ask', name): len(to_ask(data.all_sources, data.asking(name, store), study.task) if store else data.all_sources)}
+    if store and store.path('generation', generation_config(study, data, arm, name, seed)).exists(): return {}
+    learner = study.learns(study.learner | teacher)
+    return {('write', learner.timed, 'train', spec.get('method', 'greedy'), spec.get('k', 4)): study.sizes[-1]}
+
+def _baseline_work(study, data, store, name, *_):
+    test, learner, teacher = len(data.splits['test']), study.learns(study.learner), study.teachers.get(name[8:], {'recorded': ''})
+    texts = {}
+    if name in learner.baselines: texts = {('write', learner.timed, 'test'): test, ('open', learner.timed): 1}
+    elif is_asked(teacher): texts = {('ask', name[8:]): test}
+    elif is_trained(teacher): texts = {('write', study.learns(study.learner | teacher).timed, 'test'): test}
+    return {**texts, ('score',): test}
+
+def _scorer_work(study, data, store, *_): return {('score',): len(data.splits['train'])}
+
+# %% ../nbs/14_studies.ipynb #work-of
+_WORK = {'student': _student_work, 'teacher': _teacher_work, 'generation': _generation_work, 'baseline': _baseline_work, 'scorer': _scorer_work}
+
+def work_of(study, data, job,
+            store=None, # Store; what is in it is no work
+           ) -> dict: # (what, by whom, ...), as `speed` takes it -> on how many pairs; to read or to open: how often
+    "What a job does, and on how many pairs"
+    kind, *which = job
+    return _WORK[kind](study, data, store, *which)
 
 # %% ../nbs/14_studies.ipynb #cell-115
 def check_keys(study):
@@ -388,6 +427,7 @@ def run_study(study, # Study
               store=None, # Store
               workers=None, # processes; one for each GPU, else for each core, where none is given; 1 runs in this process
               arms=None, sizes=None, # only students of these, and the baselines; all where none are named
+              seconds=None, # job -> seconds, as `seconds_of` measures them: what the bar counts; pairs where none are given
              ) -> Path: # out
     "Make every row of the study that is missing; stop it at any moment and call it again; raises `InputError` under `accelerate launch`"
     if int(os.environ.get('WORLD_SIZE', 1)) > 1: raise InputError(f'{os.environ["WORLD_SIZE"]} processes of a launcher run the same study, and would wait for one another. Call it once: it starts workers itself, one for each GPU. One model over several GPUs is for finetune.')
@@ -396,21 +436,87 @@ def run_study(study, # Study
     jobs = [j for phase in phases for j in phase]
     if not jobs: return out
     check_keys(study)
-    rows, total = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs), sum(work_of(study, data, j) for j in jobs)
-    with progress(total=total, label=f'{study.name}: {rows} rows', unit=' pairs') as bar:
+    rows, pairs = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs), {j: sum(work_of(study, data, j, store).values()) for j in jobs}
+    steps = {j: (seconds[j] if seconds else pairs[j], pairs[j]) for j in jobs}
+    with progress(total=sum(step for step, _ in steps.values()), label=f'{study.name}: {rows} rows', unit=' s of work' if seconds else ' pairs') as bar:
         if workers == 1:
-            for j in jobs: job(study, data, store, out, *j, bar=bar)
-        else: in_processes(phases, _prepare, (study, store, out), workers or default_workers(), bar)
+            for j in jobs: _counted(study, data, store, out, steps, j, bar)
+        else: in_processes(phases, _prepare, (study, store, out, steps), workers or default_workers(), bar)
     return out
 
 # %% ../nbs/14_studies.ipynb #cell-121
-def _prepare(study, store, out):
-    data = Data(study, checked=True)
-    return lambda which, bar: job(study, data, store, out, *which, bar=bar)
+class _Share:
+    "The bar of one job"
+    def __init__(self, bar, whole, pairs): self.bar, self.whole, self.each, self.done = bar, whole, whole/max(pairs, 1), 0
+    def update(self, pairs): self.move(min(self.done + pairs*self.each, self.whole))
+    def move(self, done):
+        self.bar.update(int(done) - int(self.done))
+        self.done = done
+
+def _counted(study, data, store, out, steps, which, bar):
+    share = _Share(bar, *steps[which])
+    job(study, data, store, out, *which, bar=share)
+    share.move(share.whole)
+
+def _prepare(study, store, out, steps):
+    data = Data(study, checked=True) # by the process that plans
+    return lambda which, bar: _counted(study, data, store, out, steps, which, bar)
 
 # %% ../nbs/14_studies.ipynb #cell-129
+def _some(pool, n=1000): return pool.select(range(min(n, len(pool))))
+
+def _asking_speed(study, data, name):
+    if study.teachers[name]['generator'].startswith('openai:'): return None
+    return answering_speed(data.asking(name, load=True), _some(data.splits['train']), study.task)
+
+def _reading_speed(study, data, *name): # without one: of the pairs that are added
+    started = time.perf_counter()
+    data.texts(*name) if name else data.more(1)
+    return 1/(time.perf_counter() - started)
+
+def _scoring_speed(study, data, n=50): # of rows as `job` writes them
+    test, others = _some(data.splits['test'], n), {name: _some(pool, n) for name, pool in data.others.items()}
+    weak = [' '.join(reversed(text.split())) for text in [*test['target'][1:], test['target'][0]]] # TER looks for shifts as long as in what a weak student writes
+    texts, started = {'selected': weak, 'last': weak}, time.perf_counter()
+    for said in texts.values(): evaluate(said, test, others, study.task)
+    with tempfile.TemporaryDirectory() as folder: write_predictions(Path(folder)/'predictions.json.gz', texts, test, others, study.task)
+    return len(test)/(time.perf_counter() - started)
+
+# %% ../nbs/14_studies.ipynb #speed
+_SPEEDS = {'train': lambda study, data, learner: learner.speed(_pairs(study, data)),
+           'write': lambda study, data, learner, split, *how: learner.writing_speed(_pairs(study, data), _some(data.splits[split]), *how),
+           'open': lambda study, data, learner: learner.opening_speed(), 'ask': _asking_speed, 'read': _reading_speed, 'score': _scoring_speed}
+
+def _pairs(study, data): return data.train(study.seeds[0], min(study.sizes[-1], 1000))
+
 def speed(study, # Study
           data, # its Data
-         ) -> float: # pairs a second of one worker; None where it is trained elsewhere
-    "Measured training speed of the study's learner on this machine, with one thread"
-    return study.learns(study.learner).speed(data.train(study.seeds[0], min(study.sizes[-1], 1000)))
+          what=None, # a key of `work_of`; to train the study's learner where none is named
+         ) -> float: # pairs a second; None where it is done elsewhere
+    "Measured speed of what a job does, on this machine"
+    what, *by = what or ('train', study.learns(study.learner))
+    return _SPEEDS[what](study, data, *by)
+
+# %% ../nbs/14_studies.ipynb #seconds-of
+def seconds_of(study, data, jobs, # of `plan`, in one list
+               workers=1, # one of several workers has one thread
+               store=None, # Store, as for `work_of`
+              ) -> dict: # job -> whole seconds, from 1; empty where something is done elsewhere
+    "How long each job takes one worker, by speeds that are measured now"
+    work = {j: work_of(study, data, j, store) for j in jobs}
+    threads = torch.get_num_threads()
+    if workers > 1: torch.set_num_threads(1)
+    speeds = {what: speed(study, data, what) for what in dict.fromkeys(what for parts in work.values() for what in parts)}
+    torch.set_num_threads(threads)
+    if None in speeds.values(): return {}
+    return {j: max(1, round(sum(n/speeds[what] for what, n in parts.items()))) for j, parts in work.items()}
+
+def makespan(phases, seconds, # as `plan` and `seconds_of` give them
+             workers) -> int: # seconds
+    "When the last job is done, if each worker takes the next job of the phase as soon as it is free"
+    total = 0
+    for phase in phases:
+        free = [0]*workers
+        for j in phase: heapq.heapreplace(free, free[0] + seconds[j])
+        total += max(free)
+    return total

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest, torch
 from regurgitation.core import InputError, Store, raises, read_rows
 from regurgitation.arms import kept_real
-from regurgitation.studies import Data, load_study, plan, run_study
+from regurgitation.studies import Data, load_study, makespan, plan, run_study, seconds_of, speed, work_of
 from test_training import in_child, kill_until_done
 
 SMALL = dict(learner={'d_model': 32, 'vocab_size': 400, 'epochs': 1, 'precision': 'float32'}, sizes=[20, 40], seeds=[0])
@@ -132,3 +132,58 @@ def test_each_worker_has_a_gpu_of_its_own(tmp_path, monkeypatch):
 def test_a_launcher_is_told_that_a_study_starts_its_own_workers(tmp_path, monkeypatch):
     monkeypatch.setenv('WORLD_SIZE', '2')
     assert '2 processes of a launcher' in raises(InputError, run_study, load_study('quickstart', limit=20), tmp_path)
+
+def amounts(work): # what -> on how many pairs
+    return {what[0]: n for what, n in work.items()}
+
+def test_an_arm_counts_with_its_own_settings():
+    s = study()
+    arms = {'real': {}, 'long': {'learner': {'epochs': 18}}, 'wide': {'learner': {'d_model': 256}}, 'more': {'plus': 60}, 'parts': {**s.arms['half'], 'curriculum': 'real-first'}}
+    s = replace(s, arms=arms, sources=200) # the pairs that are added lie beyond the sources
+    data = Data(s)
+    work = {arm: work_of(s, data, ('student', arm, 40, 0)) for arm in arms}
+    train = {arm: amounts(parts)['train'] for arm, parts in work.items()}
+    dev = len(data.splits['dev'])//3
+    assert train == {'real': 40 + dev, 'long': 18*(40 + dev), 'wide': 40 + dev, 'more': 100 + dev, 'parts': 40 + 2*len(data.splits['dev'])//3}
+    narrow, long, wide = (next(what for what in work[arm] if what[0] == 'train') for arm in ('real', 'long', 'wide'))
+    assert narrow == long and speed(s, data, narrow) > speed(s, data, wide) # epochs change how often, the width changes how long
+
+def test_evaluation_and_generation_count():
+    s = study()
+    data = Data(s)
+    test = len(data.splits['test'])
+    once, twice = (amounts(work_of(replace(s, learner={**s.learner, 'epochs': n}), data, ('student', 'real', 40, 0))) for n in (1, 3))
+    assert once['write'] == test == once['score'] and twice['write'] == 2*test # after one epoch the selected checkpoint is the last
+    (what, n), = work_of(s, data, ('generation', 'sampling', 'teacher', 0)).items()
+    assert what[2:] == ('train', 'sample', 4) and n == 40
+    assert amounts(work_of(s, data, ('baseline', 'copy', 0, None))) == {'score': test}
+    assert amounts(work_of(s, data, ('baseline', 'teacher:teacher', 0, None)))['write'] == test
+
+def test_what_the_store_holds_is_no_work(tmp_path, undisturbed):
+    s, store = study(), Store(undisturbed.parent/'store')
+    data = Data(s)
+    for j in (('teacher', 'teacher', 0, None), ('generation', 'greedy', 'teacher', 0)):
+        assert work_of(s, data, j, Store(tmp_path)) == work_of(s, data, j) and not work_of(s, data, j, store)
+
+def test_a_phase_waits_for_the_one_before():
+    seconds = {'teacher': 9, 'a': 4, 'b': 3, 'c': 2, 'd': 2}
+    assert makespan([['teacher'], ['a', 'b', 'c', 'd']], seconds, 2) == 9 + 6
+    assert makespan([['teacher'], ['a', 'b', 'c', 'd']], seconds, 1) == sum(seconds.values())
+    assert makespan([['a', 'b', 'c', 'd', 'teacher']], seconds, 2) == 5 + 9 and makespan([[], ['a']], seconds, 3) == 4
+
+class Bar: # of `progress`
+    def __init__(self): self.n = 0
+    def update(self, n): self.n += n
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+
+@pytest.mark.parametrize('measured', (True, False))
+def test_the_bar_ends_at_its_total(tmp_path, undisturbed, monkeypatch, measured):
+    from regurgitation import studies
+    s, bars = replace(study(), arms={'real': {}, 'greedy': {'teacher': 'teacher'}}), []
+    monkeypatch.setattr(studies, 'progress', lambda total, **_: bars.append((total, Bar())) or bars[-1][1])
+    jobs = [j for phase in plan(s, Data(s), tmp_path/'out') for j in phase]
+    seconds = seconds_of(s, Data(s), jobs) if measured else None
+    run_study(s, tmp_path/'out', Store(undisturbed.parent/'store'), workers=1, seconds=seconds) # what is in the store counts no pairs
+    (total, bar), = bars
+    assert bar.n == total > 0 and (not measured or total == sum(seconds.values()))
