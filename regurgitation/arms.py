@@ -264,41 +264,84 @@ class _Teachers:
         if to_ask(pool, generator, self.study.task): generator = self.asking(name, store, load=True) # a model is loaded only where something is missing
         return answered(generator, pool, self.study.task, bar)
 
+# %% ../nbs/13a_arms.ipynb #cell-051-b
+class _HumanPairs:
+    "Human pairs beside those of the splits"
+    def more(self, n, seed=0): # human pairs on sources that no generator was given, those of the scorers before them
+        study, labelled = self.study, self.splits.get('labelled')
+        known = set(self.all_sources['id'][:])
+        rest = load_corpus(study.corpus, split=study.split, **study.corpus_options)
+        ids, others = rest['id'][:], []
+        if n > study.labelled: others = [i for i in shuffled(range(len(ids)), 'corpus', seed) if ids[i] not in known]
+        added = rest.select(others[:max(0, n - study.labelled)])
+        rows = [*(labelled.to_list() if labelled else []), *added.to_list()][:n]
+        if len(rows) < n:
+            raise InputError(f'study {study.name}: plus = {n}, and {study.corpus} has {len(rows)} pairs '
+                             'besides the sources. Lower it.')
+        return make_pool(rows)
+
+    def more_name(self, n, seed=0):
+        key = 'more', n, seed
+        if key not in self.names: self.names[key] = pool_fingerprint(self.more(n, seed))
+        return self.names[key]
+
+    def elsewhere(self, corpus, seed, size): # human pairs of another corpus, in the seed's order
+        pool = load_corpus(corpus, split='train')
+        if size > len(pool):
+            raise InputError(f'study {self.study.name}: size {size:,}, and the training split of {corpus} '
+                             f'has {len(pool):,} pairs. Give the arm fewer by its field sizes.')
+        return pool.select(shuffled(range(len(pool)), 'corpus', seed)[:size])
+
 # %% ../nbs/13a_arms.ipynb #cell-052-a
+def _each_once(pools): # name -> pool
+    "Each pair in the first pool that has it"
+    known = set()
+    for name, pool in pools.items():
+        new = [i for i, id in enumerate(pool['id'][:]) if id not in known]
+        known.update(pool['id'][:])
+        yield name, pool.select(new)
+
 class _Leakage:
     "Whether a text of the test or development set is in anything that trains or fits"
     def _human_pools(self): # name -> pool; each id once
-        study, known = self.study, set()
-        pools = {f'the {name} pairs': self.splits[name] for name in ('train', 'labelled', 'teacher') if name in self.splits}
+        study, splits = self.study, self.splits
+        pools = {f'the {name} pairs': splits[name] for name in ('train', 'labelled', 'teacher') if name in splits}
         added = max(spec.get('plus', 0) for spec in study.arms.values()) # fewer are the first of these
-        pools |= {f'the pairs that are added, seed {seed}': self.more(added, seed) for seed in study.seeds if added}
+        for seed in study.seeds if added else ():
+            pools[f'the pairs that are added, seed {seed}'] = self.more(added, seed)
         for arm, spec in study.arms.items():
             size = 'corpus' in spec and max(sizes_of(spec, study.sizes))
-            pools |= {f'arm {arm}, seed {seed}': self.elsewhere(spec['corpus'], seed, size) for seed in study.seeds if size}
-        for name, pool in pools.items():
-            new = [i for i, id in enumerate(pool['id'][:]) if id not in known]
-            known.update(pool['id'][:])
-            yield name, pool.select(new)
+            for seed in study.seeds if size else ():
+                pools[f'arm {arm}, seed {seed}'] = self.elsewhere(spec['corpus'], seed, size)
+        return _each_once(pools)
 
     def check_leakage(self): # raises `InputError` with the ids
         texts = load_task(self.study.task).texts
-        held = {part: self.splits[part] for part in ('test', 'dev')}
-        for name, pool in [*self._human_pools(), ('the dev pairs', held['dev'])]:
-            for part in ('test', 'dev')[:1 if pool is held['dev'] else 2]: check_leakage(pool, held[part], texts, names=(f'study {self.study.name}, {name}', f'the {part} set'))
+        def check(name, pool, part):
+            names = f'study {self.study.name}, {name}', f'the {part} set'
+            check_leakage(pool, self.splits[part], texts, names=names)
+        for name, pool in self._human_pools():
+            for part in ('test', 'dev'): check(name, pool, part)
+        check('the dev pairs', self.splits['dev'], 'test')
 
+# %% ../nbs/13a_arms.ipynb #cell-052-c
+class _Echoes:
     def echoes(self) -> list: # sentences
         "Where targets that were read from a pool repeat the test or development set"
         texts, said = load_task(self.study.task).texts, []
         for name, teacher in self.study.teachers.items():
             if is_trained(teacher) or is_asked(teacher): continue
             for part in ('test', 'dev'):
-                if found := leaks(self.texts(name), self.splits[part], texts): said.append(f'{name}: its targets repeat eight words in a row of {len(found)} of the {len(self.splits[part]):,} {part} pairs ({", ".join(list(found)[:3])})')
+                held = self.splits[part]
+                if not (found := leaks(self.texts(name), held, texts)): continue
+                said.append(f'{name}: its targets repeat eight words in a row of {len(found)} of the '
+                            f'{len(held):,} {part} pairs ({", ".join(list(found)[:3])})')
         return said
 
 # %% ../nbs/13a_arms.ipynb #cell-053
 @dataclass(frozen=True)
-class Data(_Teachers, _Leakage):
-    "The splits of a study's corpus and their fingerprints; raises `InputError` where a text of the test or development set is in anything that trains or fits"
+class Data(_Teachers, _HumanPairs, _Leakage, _Echoes):
+    "The splits of a study's corpus and their fingerprints; raises `InputError` where a held-out text is trained on"
     study: object # a Study
     checked: bool = False # were the leaks looked for already, by the process that plans?
     def __post_init__(self):
@@ -326,21 +369,3 @@ class Data(_Teachers, _Leakage):
 
     @property
     def all_sources(self): return self.splits.get('sources', self.splits['train']) # those of the scorers too
-
-    def more(self, n, seed=0): # human pairs on sources that no generator was given, those of the scorers before them
-        study, labelled = self.study, self.splits.get('labelled')
-        known, rest = set(self.all_sources['id'][:]), load_corpus(study.corpus, split=study.split, **study.corpus_options)
-        ids = rest['id'][:]
-        others = [i for i in shuffled(range(len(ids)), 'corpus', seed) if ids[i] not in known] if n > study.labelled else []
-        rows = [*(labelled.to_list() if labelled else []), *rest.select(others[:max(0, n - study.labelled)]).to_list()][:n]
-        if len(rows) < n: raise InputError(f'study {study.name}: plus = {n}, and {study.corpus} has {len(rows)} pairs besides the sources. Lower it.')
-        return make_pool(rows)
-
-    def more_name(self, n, seed=0):
-        if ('more', n, seed) not in self.names: self.names['more', n, seed] = pool_fingerprint(self.more(n, seed))
-        return self.names['more', n, seed]
-
-    def elsewhere(self, corpus, seed, size): # human pairs of another corpus, in the seed's order
-        pool = load_corpus(corpus, split='train')
-        if size > len(pool): raise InputError(f'study {self.study.name}: size {size:,}, and the training split of {corpus} has {len(pool):,} pairs. Give the arm fewer by its field sizes.')
-        return pool.select(shuffled(range(len(pool)), 'corpus', seed)[:size])

@@ -62,32 +62,17 @@ def _check_row(row, where):
             raise InputError(f'{where} ({row["arm"]}): {name} is {m.get("score")!r}, expected a finite number. Remove the row and run the study again.')
 
 # %% ../nbs/16_claims.ipynb #cell-031
-class Results:
-    "The checked rows of a folder, and the statistics of their predictions"
+class _Rows:
+    "The checked rows of a folder"
     def __init__(self, folder): # with rows.jsonl, predictions/ and study.toml
         self.folder = Path(folder)
         found = read_rows(self.folder/'rows.jsonl')
         _check_rows(found, self.folder/'rows.jsonl')
         self.rows, self.scorers = ([r for r in found if (r['role'] == 'scorer') == scorer] for scorer in (False, True))
-        self.name, self.arms = self.rows[0]['study'], list(dict.fromkeys(r['arm'] for r in self.rows if r['role'] == 'arm'))
+        self.name = self.rows[0]['study']
+        self.arms = list(dict.fromkeys(r['arm'] for r in self.rows if r['role'] == 'arm'))
         self.study = read_toml(self.folder/'study.toml') if (self.folder/'study.toml').exists() else {}
         self.known = {} # gaps and statistics, each computed once
-
-    @property
-    def anchor(self) -> str: # 'real' where there is one
-        "The arm that the others are compared with"
-        told = [k['a'] for c in load_claims()['claims'].values() for k in c.get('contrasts', []) if k['study'] == self.name]
-        return 'real' if 'real' in self.arms else (told or self.arms)[0]
-
-    @property
-    def metric(self) -> str:
-        "The metric of the study's task that verdicts rest on"
-        return 'bleu' if 'bleu' in self.rows[0]['metrics'] else 'f1'
-
-    @property
-    def names(self) -> dict: # arm -> name
-        "What the arms are called in an answer, as the table `names` of the study file says; else as in the study"
-        return {**{arm: 'human data' if arm == 'real' else arm for arm in self.arms}, **self.study.get('names', {})}
 
     def sizes(self, *arms): # arms; all where none is named
         "Sizes that all the arms have, ascending"
@@ -99,16 +84,40 @@ class Results:
         part = copy(self)
         part.rows = [r for r in self.rows if r['role'] != 'arm' or r['size'] in sizes]
         part.arms = [a for a in self.arms if any(r['arm'] == a for r in part.rows)]
-        if not part.arms: raise InputError(f'{self.folder}: no row of an arm has {" or ".join(map(str, sizes))} pairs.')
+        if not part.arms:
+            raise InputError(f'{self.folder}: no row of an arm has {" or ".join(map(str, sizes))} pairs.')
         return part
+
+# %% ../nbs/16_claims.ipynb #cell-031-b
+class Results(_Rows):
+    "The checked rows of a folder, and the statistics of their predictions"
+    @property
+    def anchor(self) -> str: # 'real' where there is one
+        "The arm that the others are compared with"
+        planned = [k for c in load_claims()['claims'].values() for k in c.get('contrasts', [])]
+        first = [k['a'] for k in planned if k['study'] == self.name] or self.arms
+        return 'real' if 'real' in self.arms else first[0]
+
+    @property
+    def metric(self) -> str:
+        "The metric of the study's task that verdicts rest on"
+        return 'bleu' if 'bleu' in self.rows[0]['metrics'] else 'f1'
+
+    @property
+    def names(self) -> dict: # arm -> name
+        "What the arms are called in an answer, as the table `names` of the study file says; else as in the study"
+        return {**{arm: 'human data' if arm == 'real' else arm for arm in self.arms}, **self.study.get('names', {})}
 
     def predictions(self, row): # a row
         "The prediction file of a row: ids, hypotheses, statistics"
         path = self.folder/'predictions'/f'{row["key"]}.json.gz'
         try:
             with gzip.open(path, 'rt', encoding='utf-8') as f: return json.load(f)
-        except FileNotFoundError: raise InputError(f'{path}: the predictions of {_named(row)} are missing. Run the study again: stored runs cost nothing.')
-        except (OSError, EOFError, ValueError) as e: raise InputError(f'{path}: cannot be read ({e}). Delete it and run the study again.')
+        except FileNotFoundError:
+            raise InputError(f'{path}: the predictions of {_named(row)} are missing. '
+                             'Run the study again: stored runs cost nothing.')
+        except (OSError, EOFError, ValueError) as e:
+            raise InputError(f'{path}: cannot be read ({e}). Delete it and run the study again.')
 
 # %% ../nbs/16_claims.ipynb #cell-033
 def _named(row): return f'{row["arm"]}, size {row["size"]}, seed {row["seed"]}'
@@ -209,7 +218,8 @@ def judge(estimate, low, high, p_holm, # of the contrast, in points of the metri
           anchor='real', # the arm that must beat copying
          ): # (verdict, note)
     "The verdict on one contrast"
-    if not beats_baseline: return 'too weak to tell', f'the model trained on {_whose(anchor)} does not beat copying the source'
+    if not beats_baseline:
+        return 'too weak to tell', f'the model trained on {_whose(anchor)} does not beat copying the source'
     sure = p_holm < alpha
     if sure and abs(estimate) >= margin: return ('supported' if estimate > 0 else 'contradicted'), ''
     if -margin <= low and high <= margin: return 'inconclusive', 'no difference of practical size'
@@ -221,10 +231,11 @@ def judge(estimate, low, high, p_holm, # of the contrast, in points of the metri
 def registered(results, # `Results`
                register=None, # `load_claims()`
               ) -> list: # dicts: claim, a, b (one arm), size, b_size, seeds, metric, margin, family
-    "The contrasts of this study, one arm against one arm; for an unregistered study its anchor against all others, with the claim 'exploratory'"
+    "A study's contrasts, one arm against one arm; unregistered, its anchor against all others ('exploratory')"
     register, anchor = register or load_claims(), results.anchor
-    known = [(id, k) for id, c in register['claims'].items() for k in c.get('contrasts', []) if k['study'] == results.name]
-    found = [dict(k, claim=id, b=b, b_size=n) for id, k in known for b in k['b'] for n in k.get('b_sizes', [k['size']])]
+    planned = [(id, k) for id, c in register['claims'].items() for k in c.get('contrasts', [])]
+    found = [dict(k, claim=id, b=b, b_size=n) for id, k in planned if k['study'] == results.name
+             for b in k['b'] for n in k.get('b_sizes', [k['size']])]
     alone = dict(claim='exploratory', a=anchor, size='largest', b_size='largest', seeds=3, metric=results.metric,
                  margin=0.3, family='')
     return found or [dict(alone, b=b) for b in results.arms if b != anchor]
@@ -244,14 +255,15 @@ def _sizes(results, contrasts):
     return sizes
 
 # %% ../nbs/16_claims.ipynb #cell-082
-COLUMNS = ['claim', 'a', 'b', 'size', 'b_size', 'over', 'estimate', 'low', 'high', 'p', 'p_holm', 'tests', 'seeds', 'items',
-           'metric', 'margin', 'bar', 'bar_estimate', 'bar_low', 'bar_high', 'registered', 'verdict', 'note']
+COLUMNS = ['claim', 'a', 'b', 'size', 'b_size', 'over', 'estimate', 'low', 'high', 'p', 'p_holm', 'tests',
+           'seeds', 'items', 'metric', 'margin', 'bar', 'bar_estimate', 'bar_low', 'bar_high', 'registered',
+           'verdict', 'note']
 
 def _bar(results, a, sizes):
-    "The arm that must beat copying at these sizes: `a` where its pairs are human, else real where it has them, else `a`"
+    "The arm that must beat copying: `a` where its pairs are human, else real where it has these sizes, else `a`"
     rows = [r for r in results.rows if r['arm'] == a and r['size'] in sizes]
-    if any(r.get('pairs_generated', 0) for r in rows) and 'real' in results.arms and set(sizes) <= {*results.sizes('real')}: return 'real'
-    return a
+    generated = any(r.get('pairs_generated', 0) for r in rows)
+    return 'real' if generated and 'real' in results.arms and set(sizes) <= {*results.sizes('real')} else a
 
 def _compared(results, c, sizes, rule):
     "A registered contrast with its gap, and with the gap between copying and the arm that must beat it"
@@ -260,16 +272,20 @@ def _compared(results, c, sizes, rule):
     g = gap(results, c['a'], c['b'], at, c['metric'], *how, b_at)
     bar = _bar(results, c['a'], at if isinstance(at, tuple) else (at,))
     above = gap(results, bar, rule['baseline'], at, c['metric'], *how)
-    return dict(c, **vars(g), seeds_needed=c['seeds'], size=np.max(at), b_size=np.max(b_at), over='area' if c['size'] == AREA else 'size',
+    return dict(c, **vars(g), seeds_needed=c['seeds'], size=np.max(at), b_size=np.max(b_at),
+                over='area' if c['size'] == AREA else 'size',
                 bar=bar, bar_estimate=above.estimate, bar_low=above.low, bar_high=above.high)
 
+# %% ../nbs/16_claims.ipynb #cell-082-b
 def contrasts(folder, # of results, or `Results`
               register=None, # `load_claims()`
-             ) -> pd.DataFrame: # `COLUMNS`; over: that size, or the area up to it; tests: that Holm corrects for; bar: the arm that must beat copying, and by how much it does
+             ) -> pd.DataFrame: # `COLUMNS`
     "Every registered contrast of a study with its gap and verdict; Holm within each family"
-    results, register = folder if isinstance(folder, Results) else Results(folder), register or load_claims()
+    results = folder if isinstance(folder, Results) else Results(folder)
+    register = register or load_claims()
     planned, rule = registered(results, register), register['rule']
-    if not planned: raise InputError(f'{results.folder}: only the arm {", ".join(results.arms)}, nothing to compare it with.')
+    if not planned:
+        raise InputError(f'{results.folder}: only the arm {", ".join(results.arms)}, nothing to compare it with.')
     sizes = _sizes(results, planned)
     table = pd.DataFrame([{'registered': 'before its rows', **_compared(results, c, sizes, rule)} for c in planned])
     table['p_holm'], table['tests'] = (table.groupby('family')['p'].transform(f) for f in (holm, 'size'))
@@ -278,17 +294,18 @@ def contrasts(folder, # of results, or `Results`
 
 # %% ../nbs/16_claims.ipynb #cell-084
 def _judged(c, alpha):
-    beats = c['bar_low'] > 0
-    verdict, note = judge(c['estimate'], c['low'], c['high'], c['p_holm'], c['margin'], beats, alpha, c['bar'])
-    few = f'{c["seeds"]} seed{"s" * (c["seeds"] > 1)}, a verdict needs {c["seeds_needed"]}'
-    return ('inconclusive', few) if beats and c['seeds'] < c['seeds_needed'] else (verdict, note)
+    beats, few = c['bar_low'] > 0, c['seeds'] < c['seeds_needed']
+    seeds = f'{c["seeds"]} seed{"s" * (c["seeds"] > 1)}'
+    if beats and few: return 'inconclusive', f'{seeds}, a verdict needs {c["seeds_needed"]}'
+    return judge(c['estimate'], c['low'], c['high'], c['p_holm'], c['margin'], beats, alpha, c['bar'])
 
 # %% ../nbs/16_claims.ipynb #cell-088
 def _together(verdicts):
-    "The verdict on a claim from those on its contrasts, and how many of them say so; no sign counts more than the other"
-    kinds, count = set(verdicts), lambda kind: f'{verdicts.count(kind)} of {len(verdicts)} contrasts {kind}'
+    "The verdict on a claim from those on its contrasts, and how many of them say so; both signs count alike"
+    kinds = set(verdicts)
+    count = lambda kind: f'{verdicts.count(kind)} of {len(verdicts)} contrasts {kind}'
     if len(kinds) == 1: return verdicts[0], ''
-    if 'too weak to tell' in kinds: return 'too weak to tell', '; '.join(count(k) for k in dict.fromkeys(verdicts))
+    if 'too weak to tell' in kinds: return 'too weak to tell', '; '.join(map(count, dict.fromkeys(verdicts)))
     if {'supported', 'contradicted'} <= kinds: return 'mixed', ''
     return 'inconclusive', count('supported' if 'supported' in kinds else 'contradicted')
 
@@ -305,22 +322,27 @@ def _both_ways(t, names):
     "Whom each arm beats, and to whom it loses"
     said = []
     for a, own in t.groupby('a', sort=False):
-        sides = [(verb, own[own.verdict == kind]) for verb, kind in (('beats', 'supported'), ('loses to', 'contradicted'))]
+        sides = [('beats', own[own.verdict == 'supported']), ('loses to', own[own.verdict == 'contradicted'])]
         words = [f'{verb} {_many(_names_of(side, names))}' for verb, side in sides if len(side)]
         if words: said.append((names.get(a, a), ', '.join(words)))
     return said[0][1] if len(said) == 1 else '; '.join(f'{who}: {words}' for who, words in said)
 
+# %% ../nbs/16_claims.ipynb #cell-091-b
 def verdicts(folder, # of results, or `Results`
              register=None, # `load_claims()`
             ) -> pd.DataFrame: # index claim; short, verdict, note, contrasts
     "The verdict on each claim that this study was registered for"
-    results, register, found = folder if isinstance(folder, Results) else Results(folder), register or load_claims(), {}
+    results = folder if isinstance(folder, Results) else Results(folder)
+    register = register or load_claims()
+    found = {}
     for claim, t in contrasts(results, register).groupby('claim', sort=False):
         verdict, note = _together(t.verdict.tolist())
-        note = _both_ways(t, results.names) if verdict == 'mixed' else note or '; '.join(dict.fromkeys(n for n in t.note if n))
-        short = register['claims'].get(claim, {}).get('short', f'{results.names[results.anchor]} beats the other arms')
-        found[claim] = dict(short=short, verdict=verdict, note=note,
-                            contrasts=', '.join(f'{a} > {_with_size(*b)}' for a, *b in zip(t.a, t.b, t.b_size, t['size'])))
+        if verdict == 'mixed': note = _both_ways(t, results.names)
+        note = note or '; '.join(dict.fromkeys(n for n in t.note if n))
+        alone = f'{results.names[results.anchor]} beats the other arms'
+        short = register['claims'].get(claim, {}).get('short', alone)
+        pairs = [f'{a} > {_with_size(*b)}' for a, *b in zip(t.a, t.b, t.b_size, t['size'])]
+        found[claim] = dict(short=short, verdict=verdict, note=note, contrasts=', '.join(pairs))
     return pd.DataFrame.from_dict(found, orient='index').rename_axis('claim')
 
 # %% ../nbs/16_claims.ipynb #cell-098-a
@@ -330,16 +352,24 @@ def _side(t, word, names, alone, brief):
     "The contrasts with one sign: how far above or below, beside whom"
     by = t.estimate.abs().sort_values(ascending=False)
     who, gaps = _names_of(t.loc[by.index], names), [f'{x:.1f}' for x in by]
-    if len(t) == 1: return f'{gaps[0]} {word} than with {who[0]}'
-    if alone and len(who) == len(t) == 2: return f'{gaps[0]} {word} than with {who[0]} and {gaps[1]} than with {who[1]}'
-    return (f'{gaps[-1]} to {gaps[0]}' if alone else f'up to {gaps[0]}') + f' {word} than with {brief or _many(who)}'
+    first = f'{gaps[0]} {word} than with {who[0]}'
+    if len(t) == 1: return first
+    if alone and len(who) == len(t) == 2: return f'{first} and {gaps[1]} than with {who[1]}'
+    span = f'{gaps[-1]} to {gaps[0]}' if alone else f'up to {gaps[0]}'
+    return f'{span} {word} than with {brief or _many(who)}'
 
 # %% ../nbs/16_claims.ipynb #cell-098-c
 def _weak(t, names, metric):
     "What to say where the student is no better than copying"
     r = t.iloc[0]
-    how = f'not significantly above copying the source ({r.bar_estimate:+.1f})' if r.bar_estimate > 0 else f'{-r.bar_estimate:.1f} below copying the source'
+    how = f'{-r.bar_estimate:.1f} below copying the source'
+    if r.bar_estimate > 0: how = f'not significantly above copying the source ({r.bar_estimate:+.1f})'
     return f'Too weak to tell: with {names[r.bar]}, {metric} is {how}. Train on more pairs or longer.'
+
+def _no_difference(t, who, others, metric):
+    "What to say where no contrast is significant"
+    ends = dict.fromkeys(f'{x:+.1f}'.replace('-', '−') for x in (t.estimate.min(), t.estimate.max()))
+    return f'No significant difference in {metric} between {who} and {" or ".join(others)} ({" to ".join(ends)}).'
 
 def _first(t, names, alpha, metric, brief=False):
     "The first group of contrasts, those of one arm at one size, as a sentence"
@@ -348,21 +378,22 @@ def _first(t, names, alpha, metric, brief=False):
     above, below, rest = t[sure & (t.estimate > 0)], t[sure & (t.estimate < 0)], t[~sure]
     who, alone = names.get(t.a.iloc[0], t.a.iloc[0]), not (len(above) and len(below))
     others, less = _names_of(t[sure], names), _names_of(rest, names)
-    if len(rest) == len(t):
-        span = dict.fromkeys(f'{x:+.1f}'.replace('-', '−') for x in (rest.estimate.min(), rest.estimate.max()))
-        return f'No significant difference in {metric} between {who} and {" or ".join(less)} ({" to ".join(span)}).'
+    if len(rest) == len(t): return _no_difference(rest, who, less, metric)
     brief = brief and ('the others' if len(rest) else 'every alternative')
     sides = [_side(x, word, names, alone, brief) for x, word in ((above, 'higher'), (below, 'lower')) if len(x)]
     said = f'With {who}, {metric} is {" and ".join(sides)}'
-    if {*less} <= {*others}: return said + '; otherwise no significant difference.'*bool(less) + '.'*(not less)
+    if not less: return f'{said}.'
+    if {*less} <= {*others}: return f'{said}; otherwise no significant difference.'
     return f'{said}; no significant difference from {"the others" if brief and len(less) > 2 else _many(less)}.'
 
+# %% ../nbs/16_claims.ipynb #cell-098-c-b
 def answer(folder, # of results, or `Results`
            register=None, # `load_claims()`
            claims=None, # the first of these on which anything can be told; of all where none are given
           ) -> str: # at most 30 words and 2 numbers
     "What a study shows, in one short sentence; `sentence` has it in full"
-    results, register = folder if isinstance(folder, Results) else Results(folder), register or load_claims()
+    results = folder if isinstance(folder, Results) else Results(folder)
+    register = register or load_claims()
     t = contrasts(results, register)
     t = t[t.claim.isin(claims or t.claim)]
     told = t[~t.claim.isin(t.claim[t.verdict == 'too weak to tell'])]
@@ -401,37 +432,52 @@ def _unsure(t): # contrasts of one family
     return f', which is not sure after correction for {t.tests.iloc[0]} contrasts (Holm\'s p = {" and ".join(dict.fromkeys(p))})'
 
 # %% ../nbs/16_claims.ipynb #cell-108
+def _place(t):
+    "At what size the contrasts are, in words"
+    size = t['size'].iloc[0]
+    if t.over.iloc[0] == 'area': return f'over sizes up to {size:,} pairs'
+    return f'with {size:,} pairs' if size else 'with its human pairs alone'
+
 def _told(t, metric, alpha):
     "The contrasts of one arm at one size in words"
-    a, size, sure = t.a.iloc[0], t['size'].iloc[0], t.p_holm < alpha
+    a, sure = t.a.iloc[0], t.p_holm < alpha
     above, below = t.estimate > 0, t.estimate < 0
     apart = ~sure & ((t.low > 0) | (t.high < 0)) # by its own interval, not after correction
-    who, lead = _whose(a), f'over sizes up to {size:,} pairs' if t.over.iloc[0] == 'area' else f'with {size:,} pairs' if size else 'with its human pairs alone'
-    parts = [(t[sure & above], f'{who} gives a higher {metric} than '), (t[sure & below], f'{who} gives a lower {metric} than '),
-             (t[apart & above], f'{who} seems to give a higher {metric} than '), (t[apart & below], f'{who} seems to give a lower {metric} than '),
-             (t[~sure & ~apart], ('' if a == 'real' else f'for {a} ') + 'no sign can be told against ')]
-    said = f'{lead} ' + '; '.join(words + _clause(x, 'no sign' not in words) + _unsure(x)*('seems' in words) for x, words in parts if len(x))
+    who, against = _whose(a), 'no sign can be told against '
+    parts = [(t[sure & above], f'{who} gives a higher {metric} than '),
+             (t[sure & below], f'{who} gives a lower {metric} than '),
+             (t[apart & above], f'{who} seems to give a higher {metric} than '),
+             (t[apart & below], f'{who} seems to give a lower {metric} than '),
+             (t[~sure & ~apart], against if a == 'real' else f'for {a} {against}')]
+    clauses = [words + _clause(x, 'no sign' not in words) + _unsure(x)*('seems' in words)
+               for x, words in parts if len(x)]
+    said = f'{_place(t)} ' + '; '.join(clauses)
     return said[0].upper() + said[1:]
 
 def _too_weak(t, metric):
     "Why the contrasts of one arm at one size say nothing"
     r = t.iloc[0]
     pairs = f'with {r["size"]:,} pairs' if r['size'] else f'for {r.a} with its human pairs alone'
-    gap = f'{r.bar} minus copy {r.bar_estimate:.1f} {metric}, {interval_text(r.bar_low, r.bar_high)}'.replace('copy -', 'copy −')
-    said = f'{pairs} it is too weak to tell, since the model trained on {_whose(r.bar)} does not beat copying the source ({gap})'
+    gap = f'{r.bar} minus copy {r.bar_estimate:.1f} {metric}'.replace('copy -', 'copy −')
+    gap += f', {interval_text(r.bar_low, r.bar_high)}'
+    beaten = f'the model trained on {_whose(r.bar)} does not beat copying the source'
+    said = f'{pairs} it is too weak to tell, since {beaten} ({gap})'
     return said[0].upper() + said[1:]
 
+# %% ../nbs/16_claims.ipynb #cell-108-b
 def sentence(folder, # of results, or `Results`
              register=None, # `load_claims()`
              claims=None, # which of the study's; all where none are given
             ) -> str:
     "One sentence: the sign of each contrast with its interval, the definition of degradation, and for what it holds"
-    results, register = folder if isinstance(folder, Results) else Results(folder), register or load_claims()
-    t = contrasts(results, register)
+    results = folder if isinstance(folder, Results) else Results(folder)
+    register = register or load_claims()
+    t, alpha = contrasts(results, register), register['rule']['alpha']
     if claims: t = t[t.claim.isin(claims)].reset_index(drop=True)
-    metric, groups = UNITS.get(t.metric[0], t.metric[0]), t.groupby(['a', 'size', 'over'], sort=False)
+    metric = UNITS.get(t.metric[0], t.metric[0])
     weak = lambda part: (part.verdict == 'too weak to tell').all()
-    say = '. '.join(_too_weak(part, metric) if weak(part) else _told(part, metric, register['rule']['alpha']) for _, part in groups)
+    say = '. '.join(_too_weak(part, metric) if weak(part) else _told(part, metric, alpha)
+                    for _, part in t.groupby(['a', 'size', 'over'], sort=False))
     return _framed(say, results, t, register)
 
 # %% ../nbs/16_claims.ipynb #cell-112

@@ -107,16 +107,20 @@ def leaks(train, # pool that a model learns from
           least=4, # words from which an equal source counts
          ) -> dict: # test id -> (train id, name of the text, the words)
     "Which test pairs have the source of a training pair, or n words in a row with it"
-    whole = {words: id for id, text in zip(test['id'][:], test['source'][:]) if len((words := normalise(text)).split()) >= least}
-    owners = {name: {run: id for id, text in zip(test['id'][:], side) for run in _word_runs(text, n)} for name, side in texts(test).items()}
+    ids, sources = test['id'][:], [normalise(text) for text in test['source'][:]]
+    whole = {words: id for id, words in zip(ids, sources) if len(words.split()) >= least}
+    owners = {name: {run: id for id, text in zip(ids, side) for run in _word_runs(text, n)}
+              for name, side in texts(test).items()}
     found = {}
     for id, text in zip(train['id'][:], train['source'][:]):
         if (words := normalise(text)) in whole: found.setdefault(whole[words], (id, 'source', words))
     for name, side in texts(train).items():
+        known = owners[name]
         for id, text in zip(train['id'][:], side):
-            for run in filter(owners[name].__contains__, _word_runs(text, n)): found.setdefault(owners[name][run], (id, name, run))
+            for run in filter(known.__contains__, _word_runs(text, n)): found.setdefault(known[run], (id, name, run))
     return found
 
+# %% ../nbs/00b_splits.ipynb #cell-030-b
 def check_leakage(train, # pool that a model learns from
                   test, # pool that it is tested on
                   texts=both_sides, n=8, # as for `leaks`
@@ -124,8 +128,10 @@ def check_leakage(train, # pool that a model learns from
                  ):
     "Raise `InputError` with the ids of the pairs that `leaks` finds"
     if not (found := leaks(train, test, texts, n)): return
-    pairs = [f'{mine} has the {name} of {theirs}: "{words[:80]}"' for theirs, (mine, name, words) in list(found.items())[:5]]
-    raise InputError(f'{len(found)} of {len(test["id"])} pairs of {names[1]} are in {names[0]}: {"; ".join(pairs)}{"; ..." if len(found) > 5 else ""}. '
+    pairs = [f'{mine} has the {name} of {theirs}: "{words[:80]}"'
+             for theirs, (mine, name, words) in list(found.items())[:5]]
+    if len(found) > 5: pairs.append('...')
+    raise InputError(f'{len(found)} of {len(test["id"])} pairs of {names[1]} are in {names[0]}: {"; ".join(pairs)}. '
                      'Remove them from one side: without_overlap(test, train).')
 
 def without_overlap(test, # pool to keep honest
@@ -136,7 +142,9 @@ def without_overlap(test, # pool to keep honest
     known = {field: [text for pool in train for text in pool[field]] for field in ('source', 'target')}
     shared = overlap(known, test, n)
     kept = [i for i, id in enumerate(test['id']) if id not in shared]
-    if not kept: raise InputError(f'every one of the {len(test["id"])} test pairs overlaps with training. Divide by another group.')
+    if not kept:
+        raise InputError(f'every one of the {len(test["id"])} test pairs overlaps with training. '
+                         'Divide by another group.')
     return test.select(kept)
 
 # %% ../nbs/00b_splits.ipynb #cell-033

@@ -12,16 +12,17 @@ from .core import InputError, seed_for
 # %% ../nbs/16b_value.ipynb #cell-007
 def _checked(table):
     "The table with whole numbers of pairs and finite scores; raises `InputError` with the row that is wrong"
-    table = pd.DataFrame(table).reset_index(drop=True)
-    if missing := [c for c in ('n_real', 'n_generated', 'score') if c not in table]:
-        raise InputError(f'no column {missing[0]!r} (there are {", ".join(map(str, table))}). Give each run n_real, n_generated and score.')
-    for c in ('n_real', 'n_generated', 'score'):
+    table, columns = pd.DataFrame(table).reset_index(drop=True), ('n_real', 'n_generated', 'score')
+    if missing := [c for c in columns if c not in table]:
+        raise InputError(f'no column {missing[0]!r} (there are {", ".join(map(str, table))}). '
+                         'Give each run n_real, n_generated and score.')
+    for c in columns:
         values = pd.to_numeric(table[c], errors='coerce')
         wrong = ~np.isfinite(values) | ((values < 0) & (c != 'score'))
         if wrong.any():
-            first, kind = wrong.idxmax(), '' if c == 'score' else ' of pairs, 0 or more'
-            found = table[c].tolist()[first]
-            raise InputError(f'row {first + 1}: {c} is {found!r}, expected a number{kind}. Mend the row or remove it.')
+            row, kind = wrong.idxmax(), '' if c == 'score' else ' of pairs, 0 or more'
+            value = table[c].tolist()[row]
+            raise InputError(f'row {row + 1}: {c} is {value!r}, expected a number{kind}. Mend the row or remove it.')
         table[c] = values
     return table
 
@@ -30,30 +31,36 @@ def _cells(table):
     return table.groupby(['n_real', 'n_generated']).score.agg(['mean', 'size']).reset_index()
 
 # %% ../nbs/16b_value.ipynb #cell-010
-def _curve(sizes, scores, runs, sign):
+def _curve(scores, runs, sign): # mean score and number of runs at each size, ascending
     "Scores of a curve that never gets worse, times the sign that makes higher better"
     from sklearn.isotonic import isotonic_regression
     return isotonic_regression(sign*np.asarray(scores, float), sample_weight=np.asarray(runs, float))
 
 def _equivalents(sizes, curve, scores):
     "Pairs at which a rising curve has each score: 0 below it, infinite above it"
-    found = np.exp(np.interp(scores, curve, np.log(sizes)))
-    return np.where(scores < curve[0], 0, np.where(scores > curve[-1], np.inf, found))
+    pairs = np.exp(np.interp(scores, curve, np.log(sizes)))
+    return np.where(scores < curve[0], 0, np.where(scores > curve[-1], np.inf, pairs))
 
 # %% ../nbs/16b_value.ipynb #cell-014
 def _noise(table):
     "Standard deviation of a run within its cell, pooled over the cells, and its degrees of freedom"
     groups = table.groupby(['n_real', 'n_generated']).score
     df = int((groups.size() - 1).sum())
-    return (float(np.sqrt(((table.score - groups.transform('mean'))**2).sum()/df)), df) if df else (0.0, 0)
+    if not df: return 0.0, 0
+    squares = (table.score - groups.transform('mean'))**2
+    return float(np.sqrt(squares.sum()/df)), df
 
-def _drawn(table, cells, samples, resampled, seed):
+def _draws(table, cells, samples, resampled, seed):
     "(samples, cells): means as they could have come out; the noise of human pairs alone is pooled apart"
-    rng, means = np.random.default_rng(seed_for('exchange rate', len(table), seed)), cells['mean'].to_numpy()[None].repeat(samples, 0)
+    rng = np.random.default_rng(seed_for('exchange rate', len(table), seed))
+    means = cells['mean'].to_numpy()[None].repeat(samples, 0)
     for human in (True, False):
         sd, df = _noise(table[(table.n_generated == 0) == human])
+        if not df: continue
         mine = np.flatnonzero((cells.n_generated == 0) == human)
-        if df: means[:, mine] += sd*np.sqrt(df/rng.chisquare(df, (samples, 1)))*rng.standard_normal((samples, len(mine)))/np.sqrt(cells['size'].to_numpy()[mine])
+        sds = sd*np.sqrt(df/rng.chisquare(df, (samples, 1)))
+        noise = sds*rng.standard_normal((samples, len(mine)))
+        means[:, mine] += noise/np.sqrt(cells['size'].to_numpy()[mine])
     if resampled is None: return means
     place = table.groupby(['n_real', 'n_generated']).ngroup().to_numpy()
     shifts = np.asarray(resampled, float)[rng.integers(len(resampled), size=samples)] - table.score.to_numpy()
@@ -62,52 +69,65 @@ def _drawn(table, cells, samples, resampled, seed):
 # %% ../nbs/16b_value.ipynb #cell-016
 def _direction(human, better, sd):
     "1 where higher scores are better, else -1; raises `InputError` for a curve that does not move"
-    first, last = human['mean'].iloc[0], human['mean'].iloc[-1]
-    if better not in (None, 'higher', 'lower'): raise InputError(f'better is {better!r}, expected higher, lower or nothing.')
-    sign = {'higher': 1, 'lower': -1, None: 1 if last > first else -1}[better]
-    if sign*(last - first) <= 2*sd*np.sqrt(1/human['size'].iloc[0] + 1/human['size'].iloc[-1]):
-        raise InputError(f'the curve of human pairs alone does not rise: {first:.4g} at {human.n_real.iloc[0]:,.0f} pairs, {last:.4g} at {human.n_real.iloc[-1]:,.0f}. '
-                         'No rate can be read from it. Add larger sizes, or more seeds.')
+    if better not in (None, 'higher', 'lower'):
+        raise InputError(f'better is {better!r}, expected higher, lower or nothing.')
+    first, last = human.iloc[0], human.iloc[-1]
+    rise = last['mean'] - first['mean']
+    sign = {'higher': 1, 'lower': -1, None: 1 if rise > 0 else -1}[better]
+    if sign*rise <= 2*sd*np.sqrt(1/first['size'] + 1/last['size']):
+        raise InputError(f'the curve of human pairs alone does not rise: {first["mean"]:.4g} at {first.n_real:,.0f} '
+                         f'pairs, {last["mean"]:.4g} at {last.n_real:,.0f}. No rate can be read from it. '
+                         'Add larger sizes, or more seeds.')
     return sign
 
 def _note(score, equivalent, human, low_end):
     "Why a cell has no rate; nothing where it has one"
+    smallest, largest = human.n_real.iloc[0], human.n_real.iloc[-1]
     if score <= low_end: return 'near copying: too weak to tell'
-    if np.isinf(equivalent): return f'beyond the curve: worth more than {human.n_real.iloc[-1]:,.0f} human pairs'
-    return '' if equivalent else f'below the curve: worth less than {human.n_real.iloc[0]:,.0f} human pairs'
+    if np.isinf(equivalent): return f'beyond the curve: worth more than {largest:,.0f} human pairs'
+    return '' if equivalent else f'below the curve: worth less than {smallest:,.0f} human pairs'
 
-def exchange_rate(table, # one row per run: n_real and n_generated (pairs), score (in any unit); seeds of one cell are rows of their own
-                  better=None, # 'higher' or 'lower': which scores are better; as the curve of human pairs goes where none is given
+# %% ../nbs/16b_value.ipynb #cell-016-b
+def exchange_rate(table, # one row per run: n_real and n_generated (pairs), score (in any unit)
+                  better=None, # 'higher' or 'lower' scores; as the curve of human pairs goes where none is given
                   floor=None, # the score of a trivial system, in the same unit
                   level=0.9, # of the intervals, 0 to 1
                   samples=2000, seed=0, # draws
                   resampled=None, # (B, rows): the scores of the same runs on B resamples of the test items
-                 ) -> pd.DataFrame: # per cell with generated pairs: n_real, n_generated, runs, score, equivalent (real pairs), worth (real pairs per generated pair) with low and high, rate (generated pairs for one real) with rate_low and rate_high, note
-    "What generated pairs are worth, read horizontally from the curve of human pairs alone (Le Scao and Rush 2021); raises `InputError` for a table without such a curve"
+                 ) -> pd.DataFrame: # n_real, n_generated, and the columns above
+    "The worth of generated pairs on the curve of human ones (Le Scao and Rush 2021); raises `InputError` without one"
     table = _checked(table)
     cells, sd = _cells(table), _noise(table[table.n_generated == 0])[0]
-    human = cells[(cells.n_generated == 0) & (cells.n_real > 0)]
-    if len(human) < 3: raise InputError(f'a curve needs human pairs alone at three sizes or more, and here are {len(human)}. Add sizes (rows with n_generated = 0).')
+    human, generated = cells[(cells.n_generated == 0) & (cells.n_real > 0)], cells[cells.n_generated > 0]
+    if len(human) < 3:
+        raise InputError(f'a curve needs human pairs alone at three sizes or more, and here are {len(human)}. '
+                         'Add sizes (rows with n_generated = 0).')
     sign = _direction(human, better, sd)
     low_end = -np.inf if floor is None else sign*floor + 2*sd
-    if (known := human[sign*human['mean'] > low_end]).shape[0] < 2:
-        raise InputError(f'the models with human pairs alone are no better than the trivial system ({floor:.4g}). No rate can be read. Add larger sizes.')
-    drawn, sizes, runs = _drawn(table, cells, samples, resampled, seed), known.n_real.to_numpy(), known['size']
-    read = lambda means: _equivalents(sizes, _curve(sizes, means[known.index], runs, sign), sign*means[made.index])
-    made = cells[cells.n_generated > 0]
-    found, spread = read(cells['mean'].to_numpy()), np.stack([read(row) for row in drawn])
-    return _rates(made, found, spread, level, [_note(sign*s, e, known, low_end) for s, e in zip(made['mean'], found)])
+    human = human[sign*human['mean'] > low_end]
+    if len(human) < 2:
+        raise InputError('the models with human pairs alone are no better than the trivial system '
+                         f'({floor:.4g}). No rate can be read. Add larger sizes.')
+    def equivalents(means): # of all cells
+        curve = _curve(means[human.index], human['size'], sign)
+        return _equivalents(human.n_real.to_numpy(), curve, sign*means[generated.index])
+    pairs = equivalents(cells['mean'].to_numpy())
+    draws = np.stack([equivalents(means) for means in _draws(table, cells, samples, resampled, seed)])
+    notes = [_note(sign*score, n, human, low_end) for score, n in zip(generated['mean'], pairs)]
+    return _rates(generated, pairs, draws, level, notes)
 
 # %% ../nbs/16b_value.ipynb #cell-018
-def _rates(made, found, spread, level, notes):
+def _rates(cells, pairs, draws, level, notes): # `pairs` and `draws`: equivalents of the cells
     "The table of `exchange_rate`"
-    n, m = made.n_real.to_numpy(), made.n_generated.to_numpy()
+    n, m, unread = cells.n_real.to_numpy(), cells.n_generated.to_numpy(), np.array([bool(note) for note in notes])
     per_pair = lambda equivalents: (equivalents - n)/m
-    ends = [np.quantile(per_pair(spread), q, axis=0, method='inverted_cdf') for q in ((1 - level)/2, (1 + level)/2)]
-    dark = np.array([bool(note) for note in notes])
-    worth, (low, high) = np.where(dark, np.nan, per_pair(found)), ends
-    turned = lambda x: np.where(x > 0, 1/np.where(x > 0, x, 1), np.inf)
-    table = pd.DataFrame({'n_real': n, 'n_generated': m, 'runs': made['size'].to_numpy(), 'score': made['mean'].to_numpy(), 'equivalent': np.where(dark, np.nan, found),
-                          'worth': worth, 'low': np.where(dark, np.nan, low), 'high': np.where(dark, np.nan, high)})
-    rates = {'rate': np.where(dark, np.nan, turned(worth)), 'rate_low': np.where(dark, np.nan, turned(high)), 'rate_high': np.where(dark, np.nan, turned(low))}
-    return table.assign(**rates, note=notes).astype({'n_real': int, 'n_generated': int})
+    inverse = lambda x: np.where(x > 0, 1/np.where(x > 0, x, 1), np.inf)
+    readable = lambda x: np.where(unread, np.nan, x)
+    tails = (1 - level)/2, (1 + level)/2
+    worth = per_pair(pairs)
+    low, high = (np.quantile(per_pair(draws), q, axis=0, method='inverted_cdf') for q in tails)
+    table = {'n_real': n, 'n_generated': m, 'runs': cells['size'].to_numpy(), 'score': cells['mean'].to_numpy(),
+             'equivalent': readable(pairs), 'worth': readable(worth), 'low': readable(low), 'high': readable(high),
+             'rate': readable(inverse(worth)), 'rate_low': readable(inverse(high)),
+             'rate_high': readable(inverse(low)), 'note': notes}
+    return pd.DataFrame(table).astype({'n_real': int, 'n_generated': int})
