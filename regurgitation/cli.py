@@ -42,7 +42,7 @@ def _plain(command):
     return wrapped
 
 # %% ../nbs/18_cli.ipynb #cell-010
-def _describe(study, data, phases, workers): # seconds of each job
+def _describe(study, data, phases, workers): # job -> seconds
     jobs = [j for phase in phases for j in phase]
     rows = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs)
     if not rows: return console.print(f'{study.name}: all rows are there')
@@ -52,8 +52,10 @@ def _describe(study, data, phases, workers): # seconds of each job
     from regurgitation.studies import makespan, seconds_of
     start = time.process_time() if workers > 1 else 0 # what a worker does before its first job, this process has done
     paid, seconds = costs(study, data, jobs), seconds_of(study, data, jobs, workers, Store())
-    minutes = seconds and (start + makespan(phases, seconds, workers))/60
-    told = f'about {round(minutes, 1 if minutes < 10 else None)} minutes on {workers} worker{"s"[:workers > 1]} ({sum(seconds.values()):,} seconds of work, by speeds measured just now)' if seconds else 'and nobody here can tell how long the provider takes'
+    told = 'and nobody here can tell how long the provider takes'
+    if seconds:
+        minutes, on = (start + makespan(phases, seconds, workers))/60, f'{workers} worker{"s"[:workers > 1]}'
+        told = f'about {minutes:,.{int(minutes < 10)}f} minutes on {on} ({sum(seconds.values()):,} seconds of work, by speeds measured just now)'
     console.print(f'{study.name}: {rows} rows to make, {told}')
     for sentence in data.echoes(): console.print(f'note: {sentence}', highlight=False, markup=False)
     if paid: _print_costs(paid)

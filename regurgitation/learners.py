@@ -18,7 +18,8 @@ from .core import InputError, VERSIONS, atomic, seed_for
 from .models import weights_sha256
 from .tasks import load_task
 from .training import Encoded, Recipe, State, _epoch, epoch_batches, fast_precision, flatten, train
-from .transformer import Shape, Transformer, batches, beam, encode, load_translator, pad, train_tokeniser, translate, uniforms, write
+from .transformer import (Shape, Transformer, batches, beam, encode, load_translator, pad, train_tokeniser,
+    translate, uniforms, write)
 
 # %% ../nbs/13c_learners.ipynb #cell-006
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Scratch:
         return Scratch(self.shape, Recipe(tokens=self.recipe.tokens, precision=self.recipe.precision))
 
     def speed(self, pool, steps=12) -> float: return _learning_speed(self, pool, steps) # pairs a second, measured now
-    def writing_speed(self, pool, asked, *how) -> float: return _writing_speed(self, pool, asked, *how) # texts for another pool
+    def writing_speed(self, pool, asked, *how) -> float: return _writing_speed(self, pool, asked, *how) # texts a second
     def opening_speed(self) -> float: return math.inf # a model of this size is there at once
 
 # %% ../nbs/13c_learners.ipynb #cell-007
@@ -79,8 +80,9 @@ def _learning_speed(learner, pool, steps): # by the loop of `train`, on a batch 
     wrapped, encoded = accelerator.prepare(model), Encoded(tokeniser, pool)
     optimiser = torch.optim.AdamW([flatten(model)], fused=True)
     def once(group):
-        batch = SimpleNamespace(lengths=encoded.lengths[group], batch=lambda rows, device: encoded.batch([group[i] for i in rows], device))
-        _epoch(accelerator, wrapped, State(model, optimiser), batch, learner.recipe, 0, None, math.inf, None)
+        batch = lambda rows, device: encoded.batch([group[i] for i in rows], device)
+        part = SimpleNamespace(lengths=encoded.lengths[group], batch=batch)
+        _epoch(accelerator, wrapped, State(model, optimiser), part, learner.recipe, 0, None, math.inf, None)
     twice = lambda group: (once(group), once(group)) # a shape that comes again is faster, and in a training some do
     return 2*_rate(encoded.lengths, epoch_batches(encoded.lengths, learner.recipe.tokens, 'speed'), twice, steps)
 
@@ -160,7 +162,8 @@ class Tuned:
         finally: del run.lm.forward # else the model would stay in memory
 
     @property
-    def timed(self): return replace(self, tuning=replace(self.tuning, epochs=1, lr=1e-5, warmup=0.1, weight_decay=0.0)) # as of `Scratch`
+    def timed(self): # as of `Scratch`
+        return replace(self, tuning=replace(self.tuning, epochs=1, lr=1e-5, warmup=0.1, weight_decay=0.0))
 
     def _loaded(self):
         from regurgitation.causal import CausalLM
@@ -168,7 +171,8 @@ class Tuned:
 
     def writing_speed(self, pool, asked) -> float:
         from regurgitation.generation import LanguageModelGenerator
-        return answering_speed(LanguageModelGenerator(self._loaded(), style=self.style, languages=self.languages), asked, self.task)
+        generator = LanguageModelGenerator(self._loaded(), style=self.style, languages=self.languages)
+        return answering_speed(generator, asked, self.task)
 
     def opening_speed(self) -> float:
         started = time.perf_counter()
@@ -214,9 +218,6 @@ class _Asked:
 
     def speed(self, pool, steps=None): return None # nobody here can know
 
-    def writing_speed(self, pool, asked): return None
-    def opening_speed(self): return None
-
     @property
     def timed(self): return self
 
@@ -247,7 +248,7 @@ class Served(_Asked):
         from regurgitation.tuning_api import _settings
         _settings(self.model, self.n_epochs, self.batch_size, self.learning_rate_multiplier, 0, None)
         if self.budget is not None and self.price is None: raise InputError(f'learner: a budget of {self.budget:,} dollars needs a price: dollars per million tokens of training, from the provider\'s page.')
-        if self.prices: object.__setattr__(self, 'prices', tuple(self.prices)) # a list cannot name what it costs to wait for
+        if self.prices: object.__setattr__(self, 'prices', tuple(self.prices)) # so that it can be hashed
         self.server, self.asking(self.model)
 
     @property

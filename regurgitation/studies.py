@@ -375,9 +375,13 @@ def _student_work(study, data, store, arm, size, seed):
     learner = study.learns(study.learner | own)
     checkpoints = min(2, learner.epochs) # after one epoch the last is the selected one
     training = _training(study, data, own, size + spec.get('plus', 0), 1 + bool(spec.get('curriculum')))
-    reading = {('read', name): 1 for name in teachers_of(spec) if not (is_trained(study.teachers[name]) or is_asked(study.teachers[name]))} | ({('read',): 1} if spec.get('plus') else {})
-    written = {('write', learner.timed, 'test'): checkpoints*test, ('open', learner.timed): 2 + checkpoints} # to train, to save, and to write
-    return {**training, **written, ('score',): test, **reading}
+    writing = {('write', learner.timed, 'test'): checkpoints*test, ('open', learner.timed): 2 + checkpoints} # saving is like opening
+    return {**training, **writing, ('score',): test, **_reading(study, spec)}
+
+def _reading(study, spec): # a worker reads them again for each student
+    teachers = {name: study.teachers[name] for name in teachers_of(spec)}
+    read = [name for name, teacher in teachers.items() if not is_trained(teacher) and not is_asked(teacher)]
+    return {**{('read', name): 1 for name in read}, **({('read',): 1} if spec.get('plus') else {})}
 
 def _teacher_work(study, data, store, name, *_):
     if store and store.path('training', teacher_config(study, data, name)).exists(): return {}
@@ -385,26 +389,30 @@ def _teacher_work(study, data, store, name, *_):
     return _training(study, data, settings, (study.learner | settings).get('pairs') or len(data.splits['teacher']))
 
 # %% ../nbs/14_studies.ipynb #work-of-texts
+def _asked_work(study, data, store, name, pool):
+    pairs = len(to_ask(pool, data.asking(name, store), study.task) if store else pool)
+    return {('ask', name): pairs} if pairs else {}
+
 def _generation_work(study, data, store, arm, name, seed):
     teacher, spec = study.teachers[name], study.arms[arm]
-    if is_asked(teacher):
-        return {('ask', name): len(to_ask(data.all_sources, data.asking(name, store), study.task) if store else data.all_sources)}
+    if is_asked(teacher): return _asked_work(study, data, store, name, data.all_sources)
     if store and store.path('generation', generation_config(study, data, arm, name, seed)).exists(): return {}
     learner = study.learns(study.learner | teacher)
     return {('write', learner.timed, 'train', spec.get('method', 'greedy'), spec.get('k', 4)): study.sizes[-1]}
 
 def _baseline_work(study, data, store, name, *_):
-    test, learner, teacher = len(data.splits['test']), study.learns(study.learner), study.teachers.get(name[8:], {'recorded': ''})
-    texts = {}
+    test, learner, texts = len(data.splits['test']), study.learns(study.learner), {}
+    teacher = study.teachers.get(name[8:], {'recorded': name}) # what is not written now costs nothing
     if name in learner.baselines: texts = {('write', learner.timed, 'test'): test, ('open', learner.timed): 1}
-    elif is_asked(teacher): texts = {('ask', name[8:]): test}
+    elif is_asked(teacher): texts = _asked_work(study, data, store, name[8:], data.splits['test'])
     elif is_trained(teacher): texts = {('write', study.learns(study.learner | teacher).timed, 'test'): test}
     return {**texts, ('score',): test}
 
 def _scorer_work(study, data, store, *_): return {('score',): len(data.splits['train'])}
 
 # %% ../nbs/14_studies.ipynb #work-of
-_WORK = {'student': _student_work, 'teacher': _teacher_work, 'generation': _generation_work, 'baseline': _baseline_work, 'scorer': _scorer_work}
+_WORK = {'student': _student_work, 'teacher': _teacher_work, 'generation': _generation_work,
+         'baseline': _baseline_work, 'scorer': _scorer_work}
 
 def work_of(study, data, job,
             store=None, # Store; what is in it is no work
@@ -436,9 +444,11 @@ def run_study(study, # Study
     jobs = [j for phase in phases for j in phase]
     if not jobs: return out
     check_keys(study)
-    rows, pairs = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs), {j: sum(work_of(study, data, j, store).values()) for j in jobs}
+    rows = sum(j[0] in ('student', 'baseline', 'scorer') for j in jobs)
+    pairs = {j: sum(work_of(study, data, j, store).values()) for j in jobs}
     steps = {j: (seconds[j] if seconds else pairs[j], pairs[j]) for j in jobs}
-    with progress(total=sum(step for step, _ in steps.values()), label=f'{study.name}: {rows} rows', unit=' s of work' if seconds else ' pairs') as bar:
+    total, unit = sum(step for step, _ in steps.values()), ' s of work' if seconds else ' pairs'
+    with progress(total=total, label=f'{study.name}: {rows} rows', unit=unit) as bar:
         if workers == 1:
             for j in jobs: _counted(study, data, store, out, steps, j, bar)
         else: in_processes(phases, _prepare, (study, store, out, steps), workers or default_workers(), bar)
@@ -447,8 +457,11 @@ def run_study(study, # Study
 # %% ../nbs/14_studies.ipynb #cell-121
 class _Share:
     "The bar of one job"
-    def __init__(self, bar, whole, pairs): self.bar, self.whole, self.each, self.done = bar, whole, whole/max(pairs, 1), 0
+    def __init__(self, bar, whole, pairs):
+        self.bar, self.whole, self.each, self.done = bar, whole, whole/max(pairs, 1), 0
+
     def update(self, pairs): self.move(min(self.done + pairs*self.each, self.whole))
+
     def move(self, done):
         self.bar.update(int(done) - int(self.done))
         self.done = done
@@ -466,7 +479,6 @@ def _prepare(study, store, out, steps):
 def _some(pool, n=1000): return pool.select(range(min(n, len(pool))))
 
 def _asking_speed(study, data, name):
-    if study.teachers[name]['generator'].startswith('openai:'): return None
     return answering_speed(data.asking(name, load=True), _some(data.splits['train']), study.task)
 
 def _reading_speed(study, data, *name): # without one: of the pairs that are added
@@ -476,18 +488,26 @@ def _reading_speed(study, data, *name): # without one: of the pairs that are add
 
 def _scoring_speed(study, data, n=50): # of rows as `job` writes them
     test, others = _some(data.splits['test'], n), {name: _some(pool, n) for name, pool in data.others.items()}
-    weak = [' '.join(reversed(text.split())) for text in [*test['target'][1:], test['target'][0]]] # TER looks for shifts as long as in what a weak student writes
+    texts = test['target'][:]
+    weak = [' '.join(reversed(text.split())) for text in texts[1:] + texts[:1]] # TER takes as long as for a weak student's
     texts, started = {'selected': weak, 'last': weak}, time.perf_counter()
     for said in texts.values(): evaluate(said, test, others, study.task)
-    with tempfile.TemporaryDirectory() as folder: write_predictions(Path(folder)/'predictions.json.gz', texts, test, others, study.task)
+    with tempfile.TemporaryDirectory() as folder:
+        write_predictions(Path(folder)/'predictions.json.gz', texts, test, others, study.task)
     return len(test)/(time.perf_counter() - started)
 
 # %% ../nbs/14_studies.ipynb #speed
 _SPEEDS = {'train': lambda study, data, learner: learner.speed(_pairs(study, data)),
-           'write': lambda study, data, learner, split, *how: learner.writing_speed(_pairs(study, data), _some(data.splits[split]), *how),
-           'open': lambda study, data, learner: learner.opening_speed(), 'ask': _asking_speed, 'read': _reading_speed, 'score': _scoring_speed}
+           'write': lambda study, data, learner, split, *how:
+                    learner.writing_speed(_pairs(study, data), _some(data.splits[split]), *how),
+           'open': lambda study, data, learner: learner.opening_speed(),
+           'ask': _asking_speed, 'read': _reading_speed, 'score': _scoring_speed}
 
 def _pairs(study, data): return data.train(study.seeds[0], min(study.sizes[-1], 1000))
+
+def _is_elsewhere(study, what, *by):
+    if what == 'ask': return study.teachers[by[0]]['generator'].startswith('openai:')
+    return bool(by) and isinstance(by[0], Served)
 
 def speed(study, # Study
           data, # its Data
@@ -503,12 +523,12 @@ def seconds_of(study, data, jobs, # of `plan`, in one list
                store=None, # Store, as for `work_of`
               ) -> dict: # job -> whole seconds, from 1; empty where something is done elsewhere
     "How long each job takes one worker, by speeds that are measured now"
-    work = {j: work_of(study, data, j, store) for j in jobs}
-    threads = torch.get_num_threads()
+    work, threads = {j: work_of(study, data, j, store) for j in jobs}, torch.get_num_threads()
+    done = dict.fromkeys(what for parts in work.values() for what in parts)
+    if any(_is_elsewhere(study, *what) for what in done): return {}
     if workers > 1: torch.set_num_threads(1)
-    speeds = {what: speed(study, data, what) for what in dict.fromkeys(what for parts in work.values() for what in parts)}
+    speeds = {what: speed(study, data, what) for what in done}
     torch.set_num_threads(threads)
-    if None in speeds.values(): return {}
     return {j: max(1, round(sum(n/speeds[what] for what, n in parts.items()))) for j, parts in work.items()}
 
 def makespan(phases, seconds, # as `plan` and `seconds_of` give them

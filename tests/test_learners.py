@@ -9,7 +9,7 @@ from regurgitation import finetuning
 from regurgitation.core import InputError, Store, raises, read_rows
 from regurgitation.corpora import load_corpus
 from regurgitation.learners import Scratch, Tuned, learner_of
-from regurgitation.studies import Data, baselines, job_key, run_study, speed
+from regurgitation.studies import Data, baselines, job_key, run_study, seconds_of, speed, work_of
 from regurgitation.transformer import train_tokeniser
 
 @pytest.fixture(scope='module')
@@ -116,6 +116,15 @@ def test_a_chat_is_trained_and_asked_as_a_chat(tiny, tmp_path, monkeypatch):
 def test_speed_is_that_of_training(tiny):
     s = study(tiny)
     assert 0 < speed(s, Data(s)) < 1e5
+
+def test_what_is_written_and_opened_takes_time(tiny):
+    s = replace(study(tiny), arms={'real': {}, 'twice': {'learner': {'epochs': 2, 'lr': 1e-4}}})
+    data = Data(s)
+    jobs = [('student', arm, 20, 0) for arm in s.arms] + [('baseline', 'few-shot', 0, None)]
+    once, twice, few = (work_of(s, data, j) for j in jobs)
+    assert once.keys() == twice.keys() and few.keys() < once.keys() # epochs and rates change no speed, so none is measured again
+    assert [twice[what] for what in once if what[0] in ('train', 'write')] == [2*once[what] for what in once if what[0] in ('train', 'write')]
+    assert all(0 < speed(s, data, what) < 1e5 for what in once if what[0] != 'score') and min(seconds_of(s, data, jobs).values()) >= 1
 
 def test_speed_is_that_of_a_whole_pool(tiny, monkeypatch):
     "Of verses from short to long, at a tenth of a millisecond for each place"

@@ -14,7 +14,7 @@ from regurgitation.core import InputError, Store, read_rows
 from regurgitation.corpora import load_corpus
 from regurgitation.costs import costs
 from regurgitation.learners import Served, learner_of
-from regurgitation.studies import Data, Study, baselines, check_keys, job_key, load_study, plan, run_study, speed
+from regurgitation.studies import Data, Study, baselines, check_keys, job_key, load_study, plan, run_study, seconds_of, speed
 
 KEY = 'sk-proj-Zx81secretsecret42'
 ASK = 'Translate this text from English into English. Write the translation and nothing else.\n\n'
@@ -98,7 +98,7 @@ def test_planning_and_estimating_ask_nobody(done, tmp_path):
     study = small('http://127.0.0.1:9/v1', learner={**done[0].learner, 'price': 8.0, 'prices': [3, 6]})
     data = Data(study)
     jobs = [j for phase in plan(study, data, tmp_path) for j in phase]
-    assert jobs[-1][0] == 'student' and ('generation', 'self', 'self', 3) in jobs and speed(study, data) is None
+    assert jobs[-1][0] == 'student' and ('generation', 'self', 'self', 3) in jobs and speed(study, data) is None and seconds_of(study, data, jobs) == {}
     found = {row['what']: row for row in costs(study, data, jobs, Store(tmp_path))}
     assert found['tuning, real']['number'] == 2 and found['targets of self']['number'] == 14 and found['test of what was tuned']['number'] == 4*6
     assert 0 < found['tuning, real']['dollars'] < found['tuning, real']['at_most'] and found['all']['at_most'] is None # the teacher has no prices

@@ -138,22 +138,25 @@ def amounts(work): # what -> on how many pairs
 
 def test_an_arm_counts_with_its_own_settings():
     s = study()
-    arms = {'real': {}, 'long': {'learner': {'epochs': 18}}, 'wide': {'learner': {'d_model': 256}}, 'more': {'plus': 60}, 'parts': {**s.arms['half'], 'curriculum': 'real-first'}}
+    arms = {'real': {}, 'long': {'learner': {'epochs': 18}}, 'wide': {'learner': {'d_model': 256}},
+            'more': {'plus': 60}, 'parts': {**s.arms['half'], 'curriculum': 'real-first'}}
     s = replace(s, arms=arms, sources=200) # the pairs that are added lie beyond the sources
     data = Data(s)
     work = {arm: work_of(s, data, ('student', arm, 40, 0)) for arm in arms}
     train = {arm: amounts(parts)['train'] for arm, parts in work.items()}
-    dev = len(data.splits['dev'])//3
-    assert train == {'real': 40 + dev, 'long': 18*(40 + dev), 'wide': 40 + dev, 'more': 100 + dev, 'parts': 40 + 2*len(data.splits['dev'])//3}
+    dev, twice = len(data.splits['dev'])//3, 2*len(data.splits['dev'])//3
+    assert train == {'real': 40 + dev, 'long': 18*(40 + dev), 'wide': 40 + dev, 'more': 100 + dev, 'parts': 40 + twice}
     narrow, long, wide = (next(what for what in work[arm] if what[0] == 'train') for arm in ('real', 'long', 'wide'))
-    assert narrow == long and speed(s, data, narrow) > speed(s, data, wide) # epochs change how often, the width changes how long
+    assert narrow == long and speed(s, data, narrow) > speed(s, data, wide)
 
 def test_evaluation_and_generation_count():
     s = study()
     data = Data(s)
     test = len(data.splits['test'])
-    once, twice = (amounts(work_of(replace(s, learner={**s.learner, 'epochs': n}), data, ('student', 'real', 40, 0))) for n in (1, 3))
-    assert once['write'] == test == once['score'] and twice['write'] == 2*test # after one epoch the selected checkpoint is the last
+    of = lambda epochs: replace(s, learner={**s.learner, 'epochs': epochs})
+    once, twice = (amounts(work_of(of(n), data, ('student', 'real', 40, 0))) for n in (1, 3))
+    assert once['write'] == test == once['score'] # after one epoch the selected checkpoint is the last
+    assert twice['write'] == 2*test and twice['score'] == test
     (what, n), = work_of(s, data, ('generation', 'sampling', 'teacher', 0)).items()
     assert what[2:] == ('train', 'sample', 4) and n == 40
     assert amounts(work_of(s, data, ('baseline', 'copy', 0, None))) == {'score': test}
@@ -184,6 +187,6 @@ def test_the_bar_ends_at_its_total(tmp_path, undisturbed, monkeypatch, measured)
     monkeypatch.setattr(studies, 'progress', lambda total, **_: bars.append((total, Bar())) or bars[-1][1])
     jobs = [j for phase in plan(s, Data(s), tmp_path/'out') for j in phase]
     seconds = seconds_of(s, Data(s), jobs) if measured else None
-    run_study(s, tmp_path/'out', Store(undisturbed.parent/'store'), workers=1, seconds=seconds) # what is in the store counts no pairs
+    run_study(s, tmp_path/'out', Store(undisturbed.parent/'store'), workers=1, seconds=seconds)
     (total, bar), = bars
     assert bar.n == total > 0 and (not measured or total == sum(seconds.values()))
