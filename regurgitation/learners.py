@@ -180,7 +180,7 @@ class Tuned:
         return 1/(time.perf_counter() - started)
 
 # %% ../nbs/13c_learners.ipynb #answering
-def answering_speed(generator: 'LanguageModelGenerator', # one that is asked here
+def answering_speed(generator, # a `LanguageModelGenerator` whose model is on this machine
                     pool, # human pairs
                     task='translation',
                     few=16, # sources that it is asked; on a GPU a hundred take no longer than a few
