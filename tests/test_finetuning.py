@@ -364,6 +364,7 @@ for learner in ('embedding too', 'LoRA'):
     finetuning.finetune(Path(sys.argv[2]), pairs(), Path(sys.argv[3])/learner, replace(LEARNERS[learner], dropout=0.0), dev=pairs())
     finetuning._step = step
     assert all(spread) == (sys.argv[4] == 'spread'), spread
+torch.distributed.destroy_process_group() # else its threads may outlive the interpreter, which then aborts
 '''
 
 @pytest.mark.parametrize('how', ('copied', 'spread'))
