@@ -297,9 +297,9 @@ def _each_once(pools): # name -> pool
     "Each pair in the first pool that has it"
     known = set()
     for name, pool in pools.items():
-        new = [i for i, id in enumerate(pool['id'][:]) if id not in known]
-        known.update(pool['id'][:])
-        yield name, pool.select(new)
+        pairs = list(zip(*(pool[c][:] for c in ('id', 'source', 'target')))) # another corpus may use the same ids
+        yield name, pool.select([i for i, pair in enumerate(pairs) if pair not in known])
+        known.update(pairs)
 
 class _Leakage:
     "Whether a text of the test or development set is in anything that trains or fits"

@@ -67,6 +67,7 @@ def _print_costs(rows):
     console.print('Human targets stand in for those that are not written yet, and every answer is taken to be as long as it may be. ' +
                   ('' if rows[-1]['at_most'] is not None else 'Some prices are not in the study file, so the sum is not known.'))
 
+# %% ../nbs/18_cli.ipynb #cell-010-b
 @app.command()
 @_plain
 def run(study: str = typer.Argument(..., help='A study file (TOML), or a preset: quickstart, paper.'),

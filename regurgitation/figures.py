@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib, pandas as pd, seaborn as sns
 from matplotlib.figure import Figure
 import numpy as np
-from .claims import Results, answer, contrasts, gaps, registered, run_statistics, sentence, verdicts
+from .claims import Results, answer, contrasts, gaps, p_text, registered, run_statistics, sentence, verdicts
 from .signatures import SIGNS, failure_signatures
 from .core import atomic
 from .metrics import gap_interval
@@ -266,7 +266,7 @@ def _judged_table(t):
     b = [arm if n == size else f'{arm} with {n:,}' for arm, n, size in zip(t.b, t.b_size, t['size'])]
     late = t.registered.map(lambda told: '' if told == 'before its rows' else ' †')
     return pd.DataFrame({'contrast': t.a + ' > ' + b, 'claim': t.claim + late, 'metric': t.metric, 'pairs': t['size'], 'gap': t.estimate, 'low': t.low, 'high': t.high,
-                         'p': t.p_holm.map('{:.2g}'.format), 'verdict': t.verdict})
+                         'p': t.p_holm.map(p_text), 'verdict': t.verdict})
 
 # %% ../nbs/17_figures.ipynb #cell-089
 def _figure_html(figure, name, title, caption):

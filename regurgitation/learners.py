@@ -98,7 +98,7 @@ def _writing_speed(learner, pool, asked, method='greedy', k=4, steps=3): # in ba
         return write(model.eval(), source, longest, 0.0 if u is None else 1.0, u)
     return _rate(encoded.lengths, [rows[group].tolist() for group in groups], step, steps)
 
-# %% ../nbs/13c_learners.ipynb #cell-013
+# %% ../nbs/13c_learners.ipynb #cell-012-a
 def _unusual(**told): # what is as ever stands in no key
     usual = {'task': 'translation', 'style': 'completion', 'revision': None}
     return {k: v for k, v in told.items() if v != usual[k]}
@@ -107,6 +107,7 @@ def _in_order(made, pool): # a text for each source, '' where nothing was writte
     said = dict(zip(made['id'][:], made['target'][:]))
     return [said.get(id, '') for id in pool['id'][:]]
 
+# %% ../nbs/13c_learners.ipynb #cell-013
 @dataclass(frozen=True)
 class Tuned:
     "A causal language model that is fine-tuned ([finetuning](13_finetuning.ipynb))"

@@ -50,7 +50,7 @@ def test_sign_depends_on_the_arm(tmp_path):
 def test_inconclusive_where_seeds_disagree(tmp_path):
     made = make(tmp_path/'r', {**ARMS, 'greedy': 0.499}, wobble=0)
     t = contrasts(made)
-    assert t.verdict[0] == 'inconclusive' and t.low[0] < 0 < t.high[0] and 'no sign can be told against greedy' in sentence(made)
+    assert t.verdict[0] == 'inconclusive' and t.low[0] < 0 < t.high[0] and 'no significant difference from greedy' in sentence(made)
 
 def test_no_difference_of_practical_size(tmp_path):
     made = make(tmp_path/'r', ARMS)
@@ -96,7 +96,7 @@ def test_an_interval_that_correction_does_not_hold_is_told_as_such(tmp_path, a, 
     register = load_claims() | {'families': {'f': {'definition': 'so'}}, 'claims': {'X': {'contrasts': [dict(shape, b=[b])]}, 'Y': {'contrasts': [dict(shape, b=[b]*(n - 1))]}}}
     told, table = sentence(made, register, claims=['X']), contrasts(made, register)
     assert g.low*g.high > 0 and n > 2 and set(table.tests) == {n} and set(table.note) == {'not significant after correction'}
-    assert word in told and f'not sure after correction for {n} contrasts (Holm\'s p = {n*g.p:.2g})' in told and 'no sign' not in told
+    assert word in told and f'not sure after correction for {n} contrasts (Holm\'s p = {n*g.p:.2g})' in told and 'no significant' not in told
 
 def test_a_study_without_human_targets_names_the_arm_that_is_too_weak(tmp_path):
     made = make(tmp_path/'r', {'gpt-4': 0.5, 'nllb': 0.4, 'gemma': 0.3}, copy=0.55, study='suites_gemma')
@@ -182,7 +182,7 @@ def test_sides_of_a_contrast_may_have_sizes_of_their_own(tmp_path):
     table, score = contrasts(made, register), {(r['arm'], r['size'], r['seed']): r['metrics']['bleu']['score'] for r in Results(made).rows}
     assert table[['a', 'size', 'b', 'b_size']].values.tolist() == [['sampling', 1000, 'greedy', 1000], ['sampling', 1000, 'greedy', 2000], ['half', 1000, 'half', 2000]]
     assert np.allclose(table.estimate, [np.mean([score[a, n, s] - score[b, m, s] for s in range(3)]) for a, n, b, m in table[['a', 'size', 'b', 'b_size']].values])
-    assert 'greedy with 2,000 pairs' in sentence(made, register) and 'for half no sign' in sentence(made, register)
+    assert 'greedy with 2,000 pairs' in sentence(made, register) and 'for half no significant' in sentence(made, register)
 
 def test_seeds_that_one_size_lacks_are_named(tmp_path):
     made = make(tmp_path/'r', ARMS, change=lambda r: None if (r['arm'], r['size'], r['seed']) == ('half', 2000, 2) else r)
