@@ -55,6 +55,11 @@ def test_pairs_that_are_set_aside_and_pairs_that_are_added(bible):
     assert {'the train pairs', 'the labelled pairs', 'the pairs that are added, seed 0'} <= set(named)
     assert len(named['the pairs that are added, seed 0']) == 40 # the first twenty are the labelled ones, looked at already
 
+def test_another_corpus_may_use_the_same_ids():
+    mine, theirs = (make_pool([dict(id='1', source=source, target='x')]) for source in ('eins', 'zwei'))
+    once = {name: pool['source'][:] for name, pool in arms._each_once({'a': mine, 'b': theirs, 'c': mine})}
+    assert once == {'a': ['eins'], 'b': ['zwei'], 'c': []}
+
 @pytest.mark.parametrize('source, target, leak', [
     ('guten Morgen, liebe Welt', 'x', True), ('Guten Morgen!', 'x', False), # an equal source counts from four words
     ('eins', 'one two three four five six seven eight', True), ('eins', 'one two three four five six seven', False), # eight words in a row
